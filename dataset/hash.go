@@ -1,0 +1,56 @@
+package dataset
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/hex"
+	"errors"
+	"strings"
+)
+
+// A Hash is a SHA-256 digest. Its text form is 64 lower-case hex digits and nothing
+// else is accepted.
+type Hash [sha256.Size]byte
+
+// Sum returns the SHA-256 of b.
+func Sum(b []byte) Hash { return sha256.Sum256(b) }
+
+func (h Hash) String() string { return hex.EncodeToString(h[:]) }
+
+// IsZero reports whether h was never set. JSON encoders use it for omitzero.
+func (h Hash) IsZero() bool { return h == Hash{} }
+
+// MarshalText implements [encoding.TextMarshaler].
+func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
+
+// UnmarshalText implements [encoding.TextUnmarshaler]. It accepts only what
+// MarshalText writes, and leaves h alone on error.
+func (h *Hash) UnmarshalText(b []byte) error {
+	var t Hash
+	if n, err := hex.Decode(t[:], b); err != nil || n != len(t) || len(b) != 2*len(t) || t.String() != string(b) {
+		return errors.New("malformed hash")
+	}
+	*h = t
+	return nil
+}
+
+// ParseHash returns the hash whose text form is s.
+func ParseHash(s string) (Hash, error) {
+	var h Hash
+	err := h.UnmarshalText([]byte(s))
+	return h, err
+}
+
+// An ID names a thing uniquely for ever: 26 lower-case base32 characters of 130
+// random bits.
+type ID string
+
+var idEncoding = base32.StdEncoding.WithPadding(base32.NoPadding)
+
+// NewID returns a fresh ID.
+func NewID() ID {
+	var b [17]byte
+	rand.Read(b[:]) // never fails
+	return ID(strings.ToLower(idEncoding.EncodeToString(b[:]))[:26])
+}
