@@ -17,7 +17,7 @@ const module = "github.com/dwp/sallyport"
 // family; members of one line do not import each other.
 var layers = [][]string{
 	{"internal/durable", "internal/retry", "internal/progress", "internal/s3conn", "internal/layers", "internal/deps"},
-	{"internal/spool"},
+	{"internal/spool", "internal/durable/durabletest"},
 	{"dataset"},
 	{"crypto"},
 	{"archive"},
