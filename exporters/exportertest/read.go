@@ -81,6 +81,7 @@ func (c *checker) checkRecord(s dataset.Stream, r dataset.Record) {
 	}
 	g := r.Gap
 	if g == nil {
+		c.checkKeyless(s, r)
 		return
 	}
 	switch {
@@ -90,6 +91,17 @@ func (c *checker) checkRecord(s dataset.Stream, r dataset.Record) {
 		c.breach("record %v: its gap is about %q/%d of stream %q", id, g.Key, g.Ordinal, g.Stream)
 	case len(r.Data) > 0:
 		c.breach("record %v has both data and a gap", id)
+	}
+}
+
+// checkKeyless expects the key of a keyless record to be the hash of its canonical form.
+func (c *checker) checkKeyless(s dataset.Stream, r dataset.Record) {
+	if !s.Keyless {
+		return
+	}
+	canonical, err := dataset.Canonical(nil, r.Data)
+	if err == nil && r.Key != dataset.KeylessKey(canonical) {
+		c.breach("record %v: the key is not the SHA-256 of the canonical form", identity{r.Stream, r.Key, r.Ordinal})
 	}
 }
 

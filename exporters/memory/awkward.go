@@ -12,7 +12,8 @@ import (
 // bucket "objects" with the given keys (versions, delete markers, objects that are
 // deleted, blobs of no bytes and of many, metadata that no header could carry), a
 // table "rows" whose values no double and few databases can hold, a stream "settings"
-// of single documents, an empty one "empty/nothing here", and a group of tickets with
+// of single documents, keyless "events" of which some are equal, an empty stream
+// "empty/nothing here", and a group of tickets with
 // their files.
 func Awkward(keys []string) *Source {
 	s := &Source{Facts: dataset.Facts{Position: "as put together", Filters: []string{"nothing was left out"}}}
@@ -24,6 +25,8 @@ func Awkward(keys []string) *Source {
 		dataset.Record{Key: "naïve \xff", Data: json.RawMessage(`{"key is":"not UTF-8"}`)},
 		dataset.Record{Key: "", Data: json.RawMessage(`{"key is":"empty"}`)})
 	s.Add(dataset.Stream{Name: "empty/nothing here"})
+	s.Add(dataset.Stream{Name: "events", Keyless: true}, keyless(
+		`{"event":"log-in","at":1}`, `{"at":1,"event":"log-in"}`, `{"event":"log-in","at":1.0}`, `{}`, `{}`, `{}`)...)
 	s.Add(dataset.Stream{Name: "tickets", Group: "tickets", Schema: &dataset.Schema{
 		Fields: []dataset.Field{{Name: "id", Type: dataset.Integer}, {Name: "subject", Type: dataset.String}}, PrimaryKey: []string{"id"},
 	}},
@@ -62,6 +65,22 @@ func awkwardObjects(keys []string) []dataset.Record {
 			}
 			recs = append(recs, r)
 		}
+	}
+	return recs
+}
+
+// keyless makes records of a stream whose rows have no identity; some are equal.
+func keyless(rows ...string) []dataset.Record {
+	var recs []dataset.Record
+	count := make(map[string]int)
+	for _, row := range rows {
+		canonical, err := dataset.Canonical(nil, []byte(row))
+		if err != nil {
+			continue // rows are written above, and the law's tests would miss one
+		}
+		key := dataset.KeylessKey(canonical)
+		recs = append(recs, dataset.Record{Key: key, Ordinal: count[key], Data: json.RawMessage(row)})
+		count[key]++
 	}
 	return recs
 }
