@@ -30,7 +30,8 @@ var layers = [][]string{
 	{"verify"},
 	{"retention"},
 	{"fixtures", "fixtures/..."},
-	{"internal/config", "internal/schedule"},
+	{"internal/schedule"},
+	{"internal/config"},
 	{"cmd/..."},
 }
 
