@@ -23,8 +23,7 @@ func EqualNumber(a, b string) bool {
 // exponent without plus: 1.10 is 11e-1. It is no form for people. ok is false if s is
 // not a JSON number.
 func DecimalValue(s string) (value string, ok bool) {
-	p := parser{src: []byte(s)}
-	if s == "" || p.number() != nil || p.pos != len(s) {
+	if !isNumber([]byte(s)) {
 		return "", false
 	}
 	s, negative := strings.CutPrefix(s, "-")
@@ -44,6 +43,12 @@ func DecimalValue(s string) (value string, ok bool) {
 		value = "-" + value
 	}
 	return value, true
+}
+
+// isNumber reports whether all of raw is a JSON number.
+func isNumber(raw []byte) bool {
+	p := parser{src: raw}
+	return len(raw) > 0 && p.number() == nil && p.pos == len(raw)
 }
 
 // addExponent adds n to an exponent of a JSON number, which may be empty.
