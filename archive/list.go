@@ -1,0 +1,96 @@
+package archive
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/dwp/sallyport/dataset"
+)
+
+// maxList bounds a list: about 1,500,000 packs, 45 TiB.
+const maxList = 256 << 20
+
+// A PackRef names a pack in a list.
+type PackRef struct {
+	SHA256 dataset.Hash `json:"sha256"`
+	Size   int64        `json:"size"`
+	Key    dataset.Hash `json:"key"` // id of the run key that opens it
+}
+
+// listHead is the first line of a list.
+type listHead struct {
+	Format  string     `json:"format"`
+	Store   dataset.ID `json:"store"`
+	Service string     `json:"service"`
+	Run     RunID      `json:"run"` // that wrote the packs
+}
+
+// encodeList writes the packs of one origin run as JSON Lines, sorted by hash.
+func encodeList(head listHead, packs []PackRef) ([]byte, error) {
+	slices.SortFunc(packs, func(a, b PackRef) int { return slices.Compare(a.SHA256[:], b.SHA256[:]) })
+	line, err := encodeLine(head)
+	doc := append(line, '\n')
+	for _, p := range packs {
+		line, lerr := encodeLine(p)
+		err = errors.Join(err, lerr)
+		doc = append(append(doc, line...), '\n')
+	}
+	return doc, err
+}
+
+// parseList accepts only what encodeList writes, and only the list that ref names.
+func (a *Archive) parseList(service string, ref ListRef, doc []byte) ([]PackRef, error) {
+	name := listName(service, ref.SHA256)
+	if got := dataset.Sum(doc); got != ref.SHA256 {
+		return nil, &DamageError{name, ref.SHA256, got, int64(len(doc))}
+	}
+	packs, head, err := decodeList(doc)
+	if err == nil {
+		err = a.belongs(head.Store, head.Service, head.Run, service, ref.Run)
+	}
+	var total int64
+	for _, p := range packs {
+		total += p.Size
+	}
+	if err == nil && (int64(len(packs)) != ref.Packs || total != ref.Bytes) {
+		err = fmt.Errorf("has %d packs of %d bytes, the manifest says %d of %d", len(packs), total, ref.Packs, ref.Bytes)
+	}
+	if err != nil {
+		return nil, &IntegrityError{name, err}
+	}
+	return packs, nil
+}
+
+func decodeList(doc []byte) (packs []PackRef, head listHead, err error) {
+	first := true
+	for line := range bytes.Lines(doc) {
+		text, ok := bytes.CutSuffix(line, []byte{'\n'})
+		if !ok {
+			return nil, head, errors.New("last line is cut")
+		}
+		if first {
+			if err := decodeLine(text, &head); err != nil {
+				return nil, head, err
+			}
+			first = false
+			continue
+		}
+		var p PackRef
+		if err := decodeLine(text, &p); err != nil {
+			return nil, head, err
+		}
+		if n := len(packs); n > 0 && slices.Compare(packs[n-1].SHA256[:], p.SHA256[:]) >= 0 {
+			return nil, head, errors.New("packs are not in order")
+		}
+		if p.Size < 1 {
+			return nil, head, errors.New("a pack without bytes")
+		}
+		packs = append(packs, p)
+	}
+	if head.Format != listFormat {
+		return nil, head, fmt.Errorf("format %q is not one this version reads", head.Format)
+	}
+	return packs, head, nil
+}

@@ -1,0 +1,322 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dwp/sallyport/crypto"
+	"github.com/dwp/sallyport/dataset"
+)
+
+const (
+	// PackSize is what a pack's ciphertext never exceeds.
+	PackSize = 32 << 20
+
+	// SegmentSize is the largest stretch of a blob that is one member.
+	SegmentSize = 8 << 20
+
+	// MaxRecord is the longest line of a record; a longer one is a gap.
+	MaxRecord = 30 << 20
+
+	// smallMember is below what members share frames.
+	smallMember = frameSize / 2
+
+	ageChunk = 64 << 10 // STREAM chunk of age, without its 16-byte tag
+	ageTag   = 16
+)
+
+// A pack is the identity of a pack that may still be open.
+type pack struct {
+	done   chan struct{} // closed when hash, size and err are final
+	hash   dataset.Hash
+	size   int64
+	key    dataset.Hash
+	run    RunID
+	number int // in the journal
+	err    error
+}
+
+// wait returns when the pack is durable in the store, or will never be.
+func (p *pack) wait(ctx context.Context) error {
+	select {
+	case <-p.done:
+		return p.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// durable reports whether the pack is in the store.
+func (p *pack) durable() bool {
+	select {
+	case <-p.done:
+		return p.err == nil
+	default:
+		return false
+	}
+}
+
+// A Placement is where a member went. It is known once the frame that holds it has
+// been put into a pack, which for small members is when their frame is full.
+type Placement struct {
+	placed chan struct{} // closed when the fields below are final
+	err    error
+	pack   *pack
+	offset int64 // of the frames that hold the member, in the zstd stream
+	length int64
+	member string
+	size   int64
+}
+
+func (p *Placement) wait(ctx context.Context) error {
+	select {
+	case <-p.placed:
+		return p.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// A packer fills packs of one run key. Members come from any goroutine; frames are
+// compressed by the goroutine that brings or completes them; a pack that is full is
+// hashed and stored in the background while the next one fills. Slabs bound the
+// memory: when none is free, bringing a member waits.
+type packer struct {
+	sealer  *crypto.Sealer
+	slabs   chan []byte
+	create  func(ctx context.Context, p *pack, data []byte) error
+	newPack func() *pack
+	uploads *errgroup.Group
+	limit   int64 // bytes of ciphertext in a pack
+
+	mu    sync.Mutex // guards the batch
+	batch batch
+
+	appending sync.Mutex // guards the pack that fills; held while waiting for a slab
+	open      *openPack
+}
+
+// A batch is a frame of small members that is not full yet.
+type batch struct {
+	tar     []byte
+	members []*Placement
+}
+
+// An openPack is a pack that fills.
+type openPack struct {
+	*pack
+	out    slabWriter // ciphertext so far
+	header int        // bytes of out that the age header and nonce take
+	age    io.WriteCloser
+	zstd   int64 // bytes of the zstd stream so far
+	frames []frameInfo
+}
+
+// A slabWriter appends to a slab and never grows it.
+type slabWriter struct{ b []byte }
+
+func (w *slabWriter) Write(p []byte) (int, error) {
+	if len(w.b)+len(p) > cap(w.b) {
+		return 0, errors.New("pack exceeds its slab")
+	}
+	w.b = append(w.b, p...)
+	return len(p), nil
+}
+
+// put brings a member. data is not used after put returns.
+func (k *packer) put(ctx context.Context, name string, data []byte) (*Placement, error) {
+	p := &Placement{placed: make(chan struct{}), member: name, size: int64(len(data))}
+	if len(data) >= smallMember {
+		return p, k.putLarge(ctx, p, data)
+	}
+	k.mu.Lock()
+	if k.batch.tar == nil {
+		k.batch.tar = make([]byte, 0, frameSize+smallMember+tarBlock)
+	}
+	k.batch.tar = appendMember(k.batch.tar, name, data)
+	k.batch.members = append(k.batch.members, p)
+	var full batch
+	if len(k.batch.tar) >= frameSize {
+		full, k.batch = k.batch, batch{}
+	}
+	k.mu.Unlock()
+	return p, k.putBatch(ctx, full)
+}
+
+func appendMember(tar []byte, name string, data []byte) []byte {
+	tar = appendTarHeader(tar, name, int64(len(data)))
+	tar = append(tar, data...)
+	return append(tar, tarTrailer[:paddedSize(int64(len(data)))-tarBlock-int64(len(data))]...)
+}
+
+// putBatch turns a batch into a frame.
+func (k *packer) putBatch(ctx context.Context, b batch) error {
+	if len(b.members) == 0 {
+		return nil
+	}
+	frame, err := compress(nil, b.tar)
+	if err == nil {
+		err = k.append(ctx, b.members, frame, []frameInfo{{uint32(len(frame)), uint32(len(b.tar))}})
+	}
+	for _, p := range b.members {
+		if err != nil {
+			p.err = err
+		}
+		close(p.placed)
+	}
+	return err
+}
+
+// putLarge compresses a member into frames of its own.
+func (k *packer) putLarge(ctx context.Context, p *Placement, data []byte) error {
+	z := make([]byte, 0, len(data)/2+4096)
+	var frames []frameInfo
+	raw := make([]byte, 0, frameSize)
+	raw = appendTarHeader(raw, p.member, int64(len(data)))
+	padding := tarTrailer[:paddedSize(int64(len(data)))-tarBlock-int64(len(data))]
+	var err error
+	for len(data) > 0 || len(raw) > 0 {
+		n := min(len(data), frameSize-len(raw))
+		if len(raw) > 0 {
+			raw = append(raw, data[:n]...)
+		} else {
+			raw = data[:n:n] // no copy: appending padding reallocates, which only the last frame does
+		}
+		if data = data[n:]; len(data) == 0 {
+			raw = append(raw, padding...)
+		}
+		before := len(z)
+		if z, err = compress(z, raw); err != nil {
+			break
+		}
+		frames = append(frames, frameInfo{uint32(len(z) - before), uint32(len(raw))})
+		raw = nil
+	}
+	if err == nil {
+		err = k.append(ctx, []*Placement{p}, z, frames)
+	}
+	p.err = err
+	close(p.placed)
+	return err
+}
+
+// append puts frames into the pack that fills, or into the next one if they would
+// take it above PackSize.
+func (k *packer) append(ctx context.Context, members []*Placement, z []byte, frames []frameInfo) error {
+	k.appending.Lock()
+	defer k.appending.Unlock()
+	if k.open != nil && !k.open.hasRoom(k.limit, len(z), len(frames)) {
+		if err := k.closePack(ctx); err != nil {
+			return err
+		}
+	}
+	if k.open == nil {
+		if err := k.openPack(ctx); err != nil {
+			return err
+		}
+		if !k.open.hasRoom(PackSize, len(z), len(frames)) {
+			return fmt.Errorf("member %s does not fit into a pack", members[0].member)
+		}
+	}
+	for _, p := range members {
+		p.pack, p.offset, p.length = k.open.pack, k.open.zstd, int64(len(z))
+	}
+	return k.open.write(z, frames)
+}
+
+func (o *openPack) write(z []byte, frames []frameInfo) error {
+	if _, err := o.age.Write(z); err != nil {
+		return err
+	}
+	o.zstd += int64(len(z))
+	o.frames = append(o.frames, frames...)
+	return nil
+}
+
+// hasRoom reports whether the pack, closed after n more bytes in so many frames, would
+// still be within PackSize.
+func (o *openPack) hasRoom(limit int64, n, frames int) bool {
+	const trailer = 64 // more than 1,024 zero bytes take as a frame
+	plain := o.zstd + int64(n) + trailer + seekTableSize(len(o.frames)+frames+1)
+	return int64(o.header)+plain+ageTag*(plain/ageChunk+1) <= limit
+}
+
+func (k *packer) openPack(ctx context.Context) error {
+	var slab []byte
+	select {
+	case slab = <-k.slabs:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	o := &openPack{pack: k.newPack(), out: slabWriter{slab[:0]}}
+	w, err := k.sealer.Encrypt(&o.out)
+	if err != nil {
+		k.slabs <- slab
+		return fmt.Errorf("seal pack: %w", err)
+	}
+	o.age, o.header = w, len(o.out.b)
+	k.open = o
+	return nil
+}
+
+// closePack ends the pack that fills and stores it in the background.
+func (k *packer) closePack(ctx context.Context) error {
+	o := k.open
+	k.open = nil
+	end, err := compress(nil, tarTrailer)
+	if err == nil {
+		err = o.write(end, []frameInfo{{uint32(len(end)), uint32(len(tarTrailer))}})
+	}
+	if err == nil {
+		_, err = o.age.Write(seekTable(o.frames))
+	}
+	if err == nil {
+		err = o.age.Close()
+	}
+	if err != nil {
+		err = fmt.Errorf("close pack: %w", err)
+		k.settle(o, err)
+		return err
+	}
+	k.uploads.Go(func() error {
+		o.hash, o.size = dataset.Sum(o.out.b), int64(len(o.out.b))
+		err := k.create(ctx, o.pack, o.out.b)
+		k.settle(o, err)
+		return err
+	})
+	return nil
+}
+
+// settle makes the pack's fate known and frees its slab.
+func (k *packer) settle(o *openPack, err error) {
+	o.pack.err = err
+	close(o.pack.done)
+	k.slabs <- o.out.b[:0]
+}
+
+// flushBatch places the small members that wait for their frame to fill.
+func (k *packer) flushBatch(ctx context.Context) error {
+	k.mu.Lock()
+	b := k.batch
+	k.batch = batch{}
+	k.mu.Unlock()
+	return k.putBatch(ctx, b)
+}
+
+// flush places everything and closes the pack that fills.
+func (k *packer) flush(ctx context.Context) error {
+	if err := k.flushBatch(ctx); err != nil {
+		return err
+	}
+	k.appending.Lock()
+	defer k.appending.Unlock()
+	if k.open == nil {
+		return nil
+	}
+	return k.closePack(ctx)
+}

@@ -1,0 +1,251 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"io"
+	"iter"
+
+	"github.com/dwp/sallyport/dataset"
+)
+
+// KeyFunc derives a record's key from its line; record streams need one, because
+// lines hold what the source has and nothing else.
+type KeyFunc func(line []byte) (string, error)
+
+// Records yields the records of a stream in the order of the archive. Blobs can be
+// opened while ctx lasts; one that is read from its beginning to its end is held
+// against its hash, and what does not agree fails with a *[DamageError] instead of
+// io.EOF.
+func (s *Snapshot) Records(ctx context.Context, e *StreamEntry, key KeyFunc) iter.Seq2[dataset.Record, error] {
+	return func(yield func(dataset.Record, error) bool) {
+		for part, err := range s.Parts(ctx, e.Table) {
+			if err != nil {
+				yield(dataset.Record{}, err)
+				return
+			}
+			if !s.partRecords(ctx, e, &part, key, yield) {
+				return
+			}
+		}
+	}
+}
+
+func (s *Snapshot) partRecords(ctx context.Context, e *StreamEntry, part *PartEntry, key KeyFunc, yield func(dataset.Record, error) bool) bool {
+	fail := func(err error) bool {
+		yield(dataset.Record{}, fmt.Errorf("part %s: %w", part.Part, err))
+		return false
+	}
+	lines, err := s.Lines(ctx, part)
+	if err != nil {
+		return fail(err)
+	}
+	if !e.Stream.Blobs {
+		for line := range bytes.Lines(lines) {
+			line = bytes.TrimSuffix(line, []byte{'\n'})
+			k, err := key(line)
+			if err != nil {
+				return fail(err)
+			}
+			if !yield(dataset.Record{Stream: e.Stream.Name, Key: k, Data: line}, nil) {
+				return false
+			}
+		}
+		return true
+	}
+	parsed, err := parseLines(lines, part)
+	if err != nil {
+		return fail(err)
+	}
+	whole := s.wanted(parsed, part)
+	for _, l := range parsed {
+		if err := ctx.Err(); err != nil {
+			return fail(err)
+		}
+		if !yield(s.record(e.Stream.Name, l, part, whole), nil) {
+			return false
+		}
+	}
+	return true
+}
+
+func parseLines(lines []byte, part *PartEntry) ([]*Line, error) {
+	parsed := make([]*Line, 0, part.Count)
+	for line := range bytes.Lines(lines) {
+		l, err := ParseLine(bytes.TrimSuffix(line, []byte{'\n'}))
+		if err != nil {
+			return nil, err
+		}
+		for _, loc := range l.Location {
+			if loc.Pack >= len(part.Packs) {
+				return nil, fmt.Errorf("key %q refers to pack %d of %d", l.Key, loc.Pack, len(part.Packs))
+			}
+		}
+		parsed = append(parsed, l)
+	}
+	return parsed, nil
+}
+
+// wanted says which packs of a part are worth reading whole: those of which the part
+// wants an eighth or more.
+func (s *Snapshot) wanted(lines []*Line, part *PartEntry) []bool {
+	bytes, last := make([]int64, len(part.Packs)), make([]int64, len(part.Packs))
+	for i := range last {
+		last[i] = -1
+	}
+	for _, l := range lines {
+		for _, loc := range l.Location {
+			if loc.Offset != last[loc.Pack] { // small members of one frame count once
+				bytes[loc.Pack] += loc.Length
+				last[loc.Pack] = loc.Offset
+			}
+		}
+	}
+	whole := make([]bool, len(bytes))
+	for i, n := range bytes {
+		whole[i] = n >= s.Packs[part.Packs[i]].Size/8
+	}
+	return whole
+}
+
+// record makes a record of an index line.
+func (s *Snapshot) record(stream string, l *Line, part *PartEntry, whole []bool) dataset.Record {
+	r := dataset.Record{Stream: stream, Key: l.Key, Ordinal: l.Ordinal, Data: l.Data}
+	if !l.HasBlob {
+		return r
+	}
+	r.Blob = &dataset.Blob{Size: l.Size, SHA256: l.SHA256, Archived: l}
+	r.Blob.Open = func(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+		if off < 0 || off > l.Size {
+			return nil, fmt.Errorf("offset %d of a blob of %d bytes", off, l.Size)
+		}
+		if n < 0 || n > l.Size-off {
+			n = l.Size - off
+		}
+		b := &blobReader{ctx: ctx, s: s, line: l, part: part, whole: whole, off: off, left: n}
+		if off == 0 && n == l.Size {
+			b.hash = sha256.New()
+		}
+		return b, nil
+	}
+	return r
+}
+
+// A blobReader reads the segments of a blob one by one.
+type blobReader struct {
+	ctx   context.Context // of Open; a reader belongs to one caller
+	s     *Snapshot
+	line  *Line
+	part  *PartEntry
+	whole []bool
+	next  int    // segment
+	off   int64  // still to pass over
+	left  int64  // still to deliver
+	data  []byte // rest of the segment at hand
+	held  int64  // of the budget
+	hash  hash.Hash
+}
+
+func (b *blobReader) Read(p []byte) (int, error) {
+	for len(b.data) == 0 {
+		if b.left == 0 {
+			return 0, b.end()
+		}
+		if err := b.load(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, b.data)
+	b.data, b.left = b.data[n:], b.left-int64(n)
+	return n, nil
+}
+
+// WriteTo implements [io.WriterTo]: segments go to w as they are.
+func (b *blobReader) WriteTo(w io.Writer) (total int64, err error) {
+	for {
+		if len(b.data) > 0 {
+			n, err := w.Write(b.data)
+			b.data, b.left, total = b.data[n:], b.left-int64(n), total+int64(n)
+			if err != nil {
+				return total, err
+			}
+			continue
+		}
+		if b.left == 0 {
+			if err := b.end(); err != io.EOF {
+				return total, err
+			}
+			return total, nil
+		}
+		if err := b.load(); err != nil {
+			return total, err
+		}
+	}
+}
+
+// end holds what was read against the hash of the blob.
+func (b *blobReader) end() error {
+	b.release()
+	if b.hash == nil {
+		return io.EOF
+	}
+	var got dataset.Hash
+	b.hash.Sum(got[:0])
+	if got != b.line.SHA256 {
+		return &DamageError{fmt.Sprintf("the archived copy of %q", b.line.Key), b.line.SHA256, got, b.line.Size}
+	}
+	return io.EOF
+}
+
+// load reads the next segment that is wanted.
+func (b *blobReader) load() error {
+	b.release()
+	for b.next < len(b.line.Location) && b.off >= b.line.Location[b.next].Size {
+		b.off -= b.line.Location[b.next].Size
+		b.next++
+	}
+	if b.next >= len(b.line.Location) {
+		return io.ErrUnexpectedEOF
+	}
+	loc := b.line.Location[b.next]
+	b.next++
+	if err := b.s.reader.budget.Acquire(b.ctx, loc.Size); err != nil {
+		return err
+	}
+	b.held = loc.Size
+	pack := b.part.Packs[loc.Pack]
+	data, err := b.s.reader.segment(b.ctx, pack, loc, b.whole[loc.Pack] || b.hash == nil)
+	if err == nil && int64(len(data)) != loc.Size {
+		err = fmt.Errorf("member %s has %d bytes instead of %d", loc.Member, len(data), loc.Size)
+	}
+	if err != nil {
+		return err
+	}
+	if b.hash != nil {
+		b.hash.Write(data)
+	}
+	data = data[b.off:]
+	b.off = 0
+	b.data = data[:min(int64(len(data)), b.left)]
+	return nil
+}
+
+func (b *blobReader) release() {
+	if b.held > 0 {
+		b.s.reader.budget.Release(b.held)
+		b.held = 0
+	}
+}
+
+// Close gives back what the reader holds.
+func (b *blobReader) Close() error {
+	b.release()
+	b.data, b.left = nil, 0
+	if b.hash != nil {
+		b.hash = nil
+	}
+	return nil
+}

@@ -1,0 +1,179 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+
+	"github.com/dwp/sallyport/crypto"
+	"github.com/dwp/sallyport/dataset"
+)
+
+// A Snapshot is a committed run that is being read. Its methods are safe for
+// concurrent use once [Snapshot.Unlock] has returned.
+type Snapshot struct {
+	*Decision
+	Service    string
+	Packs      map[dataset.Hash]PackRef // everything that the manifest's lists name
+	Descriptor *Descriptor              // nil until unlocked
+
+	a       *Archive
+	openers map[dataset.Hash]*crypto.Opener // by key id
+	reader  *packReader
+}
+
+// Snapshot opens the snapshot of a decision: it reads the lists, for which no key is
+// needed.
+func (a *Archive) Snapshot(ctx context.Context, service string, d *Decision) (*Snapshot, error) {
+	if d.Manifest == nil {
+		return nil, fmt.Errorf("run %s was aborted: %w", d.Run, ErrNoSnapshot)
+	}
+	s := &Snapshot{Decision: d, Service: service, Packs: map[dataset.Hash]PackRef{}, a: a, openers: map[dataset.Hash]*crypto.Opener{}}
+	for _, ref := range d.Manifest.Lists {
+		packs, err := a.readList(ctx, service, ref)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range packs {
+			s.Packs[p.SHA256] = p
+		}
+	}
+	s.reader = newPackReader(s)
+	return s, nil
+}
+
+// Unlock opens the run keys that o can open and reads the descriptor. It fails with
+// [crypto.ErrNoKey] if none opens the index. Packs whose key o cannot open stay
+// closed: who holds an index identity only sees names and no contents.
+func (s *Snapshot) Unlock(ctx context.Context, o *crypto.Opener) error {
+	var refused []error
+	for _, k := range s.Manifest.Keys {
+		opener, err := s.a.openKey(ctx, s.Service, k, o)
+		if errors.Is(err, crypto.ErrNoKey) {
+			refused = append(refused, err)
+			continue
+		} else if err != nil {
+			return err
+		}
+		s.openers[k.ID] = opener
+	}
+	doc, err := s.reader.member(ctx, s.Manifest.Descriptor, -1)
+	if err != nil {
+		return fmt.Errorf("descriptor: %w", errors.Join(append(refused, err)...))
+	}
+	s.Descriptor, err = parseDescriptor(doc)
+	return err
+}
+
+// openKey opens a run key by any of its sealed files.
+func (a *Archive) openKey(ctx context.Context, service string, k KeyRef, o *crypto.Opener) (*crypto.Opener, error) {
+	last := error(fmt.Errorf("run key %s: %w", k.ID, fs.ErrNotExist))
+	for info, err := range a.Store.List(ctx, service+"/keys/"+k.ID.String()+"/") {
+		if err != nil {
+			return nil, fmt.Errorf("list keys: %w", err)
+		}
+		n := ParseName(info.Name)
+		if n.Class != KeyObject || info.Later || info.Marker {
+			continue
+		}
+		sealed, err := readAll(ctx, a.Store, info.Name, maxSealedKey)
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", info.Name, err)
+		}
+		if dataset.Sum(sealed) != n.Hash {
+			last = &DamageError{info.Name, n.Hash, dataset.Sum(sealed), int64(len(sealed))}
+			continue
+		}
+		opener, err := crypto.OpenRunKey(o, sealed, k.ID)
+		if err == nil {
+			return opener, nil
+		}
+		last = fmt.Errorf("run key %s: %w", k.ID, err)
+	}
+	return nil, last
+}
+
+const maxSealedKey = 1 << 20
+
+// Stream returns the descriptor's entry of a stream.
+func (s *Snapshot) Stream(name string) (*StreamEntry, error) {
+	for i, r := range s.Descriptor.Resources {
+		if r.Title == name {
+			return &s.Descriptor.Resources[i].Sallyport, nil
+		}
+	}
+	return nil, fmt.Errorf("stream %q: %w", name, fs.ErrNotExist)
+}
+
+// Parts yields the parts of a table, in order.
+func (s *Snapshot) Parts(ctx context.Context, table []PartEntry) iter.Seq2[PartEntry, error] {
+	return func(yield func(PartEntry, error) bool) {
+		for _, t := range table {
+			lines, err := s.Lines(ctx, &t)
+			if err != nil {
+				yield(PartEntry{}, err)
+				return
+			}
+			for line := range bytes.Lines(lines) {
+				var e PartEntry
+				if err := decodeLine(bytes.TrimSuffix(line, []byte{'\n'}), &e); err != nil {
+					yield(e, fmt.Errorf("part table %s: %w", t.Part, err))
+					return
+				}
+				if !yield(e, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Lines returns the lines of a part, each with its line feed, and makes sure that
+// they are the part's: length, number and hash.
+func (s *Snapshot) Lines(ctx context.Context, e *PartEntry) ([]byte, error) {
+	if e.Bytes > MaxRecord+1 {
+		return nil, fmt.Errorf("part %s claims %d bytes", e.Part, e.Bytes)
+	}
+	lines, err := s.reader.member(ctx, e.Location, e.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("part %s: %w", e.Part, err)
+	}
+	if got := dataset.Sum(lines); int64(len(lines)) != e.Bytes || got != e.SHA256 || int64(bytes.Count(lines, []byte{'\n'})) != e.Count {
+		return nil, &DamageError{"part " + e.Part, e.SHA256, got, int64(len(lines))}
+	}
+	return lines, nil
+}
+
+// CheckRoot computes the root of a part again.
+func (e *PartEntry) CheckRoot(lines []byte, blobs bool) error {
+	if got := partRoot(e.Salt, lines, blobs); got != e.Root {
+		return fmt.Errorf("part %s has root %s instead of %s", e.Part, got, e.Root)
+	}
+	return nil
+}
+
+// Gaps yields the ledger of gaps.
+func (s *Snapshot) Gaps(ctx context.Context) iter.Seq2[GapLine, error] {
+	return func(yield func(GapLine, error) bool) {
+		for _, e := range s.Descriptor.Sallyport.Gaps {
+			lines, err := s.Lines(ctx, &e)
+			if err != nil {
+				yield(GapLine{}, err)
+				return
+			}
+			for line := range bytes.Lines(lines) {
+				var g GapLine
+				if err := decodeLine(bytes.TrimSuffix(line, []byte{'\n'}), &g); err != nil {
+					yield(g, fmt.Errorf("gaps: %w", err))
+					return
+				}
+				if !yield(g, nil) {
+					return
+				}
+			}
+		}
+	}
+}

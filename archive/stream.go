@@ -1,0 +1,312 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+
+	"github.com/dwp/sallyport/dataset"
+)
+
+// Parts are cut by content, so that an insertion moves no later border: at a key whose
+// hash says so once the part has minPart bytes, and at maxPart in any case.
+const (
+	minPart = 1 << 20
+	maxPart = 4 << 20
+	cutMask = 1<<11 - 1
+)
+
+// A StreamWriter writes one stream of a run.
+type StreamWriter struct {
+	w        *Writer
+	stream   dataset.Stream
+	role     Role // whose packs hold the parts
+	sections []*Section
+	summary  StreamSummary
+}
+
+// A StreamSummary is what only the engine knows about a stream.
+type StreamSummary struct {
+	Grade    Grade
+	Proof    string // one sentence: how the grade was reached, for people
+	Vanished int64
+	Source   int64 // the source's own count, -1 if it has none
+}
+
+// Stream starts a stream that is written in n sections, which are in order and may be
+// written in parallel. A blob stream has one.
+func (w *Writer) Stream(s dataset.Stream, n int) (*StreamWriter, error) {
+	if s.Blobs && n != 1 {
+		return nil, fmt.Errorf("stream %q: a blob stream has one section", s.Name)
+	}
+	sw := &StreamWriter{w: w, stream: s, role: DataRole, summary: StreamSummary{Grade: BestEffort, Source: -1}}
+	if s.Blobs {
+		sw.role = IndexRole
+	}
+	for range n {
+		sw.sections = append(sw.sections, &Section{sw: sw})
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.streams[s.Name] != nil {
+		return nil, fmt.Errorf("stream %q is written twice", s.Name)
+	}
+	w.streams[s.Name] = sw
+	return sw, nil
+}
+
+// Section returns the i-th section.
+func (sw *StreamWriter) Section(i int) *Section { return sw.sections[i] }
+
+// Summarise sets what the descriptor says about the stream. The stream's schema is
+// taken from s, which may have changed since the stream began.
+func (sw *StreamWriter) Summarise(s dataset.Stream, sum StreamSummary) {
+	sw.stream, sw.summary = s, sum
+}
+
+// A Section is a run of consecutive records of a stream. It belongs to one goroutine.
+type Section struct {
+	sw    *StreamWriter
+	part  part
+	paths dataset.Paths
+	last  string // key of the last entry, for versions
+	any   bool
+	queue []pending
+	bytes int // of the queue
+	parts []*part
+
+	journaled int
+}
+
+// A part is a stretch of lines that is one member.
+type part struct {
+	buf     []byte
+	entry   PartEntry
+	packs   []*pack // what the lines refer to
+	at      *Placement
+	reused  bool
+	settled chan struct{}
+}
+
+// pending is an index line that waits for the places of its segments.
+type pending struct {
+	line     Line
+	segments []*Placement
+}
+
+// Record writes one record of a record stream. line is the record's compact JSON
+// without line feed, of at most [MaxRecord] bytes; it is copied.
+func (s *Section) Record(ctx context.Context, key string, line []byte) error {
+	if len(line) > MaxRecord {
+		return fmt.Errorf("record of %d bytes", len(line))
+	}
+	if len(line)+1 > maxPart {
+		if err := s.cut(ctx); err != nil {
+			return err
+		}
+	}
+	return s.add(ctx, key, line)
+}
+
+// An Entry is one record of a blob stream.
+type Entry struct {
+	Key      string
+	Ordinal  int
+	Data     json.RawMessage
+	HasBlob  bool
+	Size     int64
+	SHA256   dataset.Hash
+	Segments []*Placement // where this run put the blob
+	Archived *Stored      // or where an earlier one did
+}
+
+// Entry writes one record of a blob stream: in byte order of keys, versions of a key
+// from the newest to the oldest. Data is copied.
+func (s *Section) Entry(ctx context.Context, e Entry) error {
+	path, err := s.paths.Next(e.Key)
+	if err != nil {
+		return fmt.Errorf("stream %q: %w", s.sw.stream.Name, err)
+	}
+	l := Line{Key: e.Key, Ordinal: e.Ordinal, Data: append(json.RawMessage(nil), e.Data...), HasBlob: e.HasBlob, Size: e.Size, SHA256: e.SHA256}
+	if older := s.any && s.last == e.Key; e.HasBlob {
+		if l.Path = "objects/" + path; older {
+			l.Path = fmt.Sprintf("versions/%s~v%d", path, e.Ordinal)
+		}
+	}
+	s.last, s.any = e.Key, true
+	p := pending{line: l, segments: e.Segments}
+	if e.Archived != nil {
+		p.segments = e.Archived.segments
+	}
+	s.queue = append(s.queue, p)
+	s.bytes += len(l.Data) + 512
+	return s.drain(ctx, s.bytes > maxPart)
+}
+
+// drain writes the lines at the head of the queue whose places are known; all of them
+// if force is set.
+func (s *Section) drain(ctx context.Context, force bool) error {
+	if force {
+		if err := s.sw.w.data.flushBatch(ctx); err != nil {
+			return err
+		}
+	}
+	n := 0
+	for ; n < len(s.queue); n++ {
+		p := &s.queue[n]
+		if !force && !p.placed() {
+			break
+		}
+		for _, seg := range p.segments {
+			if err := seg.wait(ctx); err != nil {
+				return err
+			}
+		}
+		if err := s.write(ctx, p); err != nil {
+			return err
+		}
+	}
+	s.queue = append(s.queue[:0], s.queue[n:]...)
+	return nil
+}
+
+func (p *pending) placed() bool {
+	for _, seg := range p.segments {
+		select {
+		case <-seg.placed:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// write turns a pending line into bytes, numbering the packs it refers to.
+func (s *Section) write(ctx context.Context, p *pending) error {
+	s.bytes -= len(p.line.Data) + 512
+	p.line.Location = make([]Location, 0, len(p.segments))
+	for _, seg := range p.segments {
+		p.line.Location = append(p.line.Location, Location{s.part.number(seg.pack), seg.offset, seg.length, seg.member, seg.size})
+	}
+	line, err := p.line.appendLine(nil)
+	if err != nil {
+		return err
+	}
+	if p.line.HasBlob {
+		s.part.entry.Blobs++
+		s.part.entry.Content += p.line.Size
+	}
+	return s.add(ctx, p.line.Key, line)
+}
+
+// number returns the place of a pack in the part's table.
+func (p *part) number(k *pack) int {
+	for i := len(p.packs) - 1; i >= 0; i-- {
+		if p.packs[i] == k {
+			return i
+		}
+	}
+	p.packs = append(p.packs, k)
+	return len(p.packs) - 1
+}
+
+// add appends a line to the part and cuts it where the key says so.
+func (s *Section) add(ctx context.Context, key string, line []byte) error {
+	if s.part.entry.Count == 0 {
+		s.part.entry.First = Key(key)
+		if s.part.buf == nil {
+			s.part.buf = make([]byte, 0, minPart+minPart/2)
+		}
+	}
+	s.part.entry.Count++
+	s.part.entry.Last = Key(key)
+	s.part.buf = append(append(s.part.buf, line...), '\n')
+	if n := len(s.part.buf); n >= maxPart || n >= minPart && cutAfter(key) {
+		return s.cut(ctx)
+	}
+	return nil
+}
+
+func cutAfter(key string) bool {
+	h := fnv.New32a()
+	h.Write([]byte(key))
+	return h.Sum32()&cutMask == 0
+}
+
+// cut ends the part and hands it on to be hashed, compressed and packed.
+func (s *Section) cut(ctx context.Context) error {
+	if s.part.entry.Count == 0 {
+		return nil
+	}
+	p := s.part
+	p.settled = make(chan struct{})
+	s.part = part{}
+	s.parts = append(s.parts, &p)
+	w := s.sw.w
+	if s.sw.stream.Blobs {
+		if err := w.journal.lines(s.sw.stream.Name, len(s.parts), &p); err != nil {
+			return err
+		}
+	}
+	prove := s.sw.stream.Blobs
+	w.work.Go(func() error {
+		defer close(p.settled)
+		return w.finishPart(ctx, &p, s.sw.role, prove)
+	})
+	return ctx.Err()
+}
+
+// finishPart hashes a part and packs it, unless an earlier snapshot has the same part.
+func (w *Writer) finishPart(ctx context.Context, p *part, role Role, blobs bool) error {
+	e := &p.entry
+	e.Bytes, e.SHA256 = int64(len(p.buf)), dataset.Sum(p.buf)
+	if old, at := w.base.part(e.SHA256, p); old != nil {
+		p.entry, p.at, p.reused, p.buf = *old, at, true, nil
+		return nil
+	}
+	e.Part = w.nextID()
+	rand.Read(e.Salt[:])
+	e.Root = partRoot(e.Salt, p.buf, blobs)
+	k := w.data
+	if role == IndexRole {
+		k = w.index
+	}
+	var err error
+	p.at, err = k.put(ctx, "p/"+e.Part+".jsonl", p.buf)
+	p.buf = nil
+	return err
+}
+
+// close ends a section's last part.
+func (s *Section) close(ctx context.Context) error {
+	if err := s.drain(ctx, true); err != nil {
+		return err
+	}
+	return s.cut(ctx)
+}
+
+// newLedger returns where gaps are written: a stream that is none of the source's.
+func newLedger(w *Writer) *Section {
+	sw := &StreamWriter{w: w, stream: dataset.Stream{Name: "gaps"}, role: IndexRole}
+	s := &Section{sw: sw}
+	sw.sections = []*Section{s}
+	return s
+}
+
+// partRoot computes the root over the lines of a part.
+func partRoot(salt dataset.PartKey, lines []byte, blobs bool) dataset.Hash {
+	root := dataset.NewPartRoot(salt)
+	var tmp []byte
+	for len(lines) > 0 {
+		line, rest, _ := bytes.Cut(lines, []byte{'\n'})
+		if lines = rest; blobs {
+			tmp = provenLine(tmp, line)
+			line = tmp
+		}
+		root.Add(line)
+	}
+	return root.Root()
+}

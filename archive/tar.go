@@ -1,0 +1,94 @@
+package archive
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// tarBlock is the unit of tar: headers and padded contents are multiples of it.
+const tarBlock = 512
+
+// tarTrailer ends a tar stream.
+var tarTrailer = make([]byte, 2*tarBlock)
+
+// paddedSize is the room that a member of size n takes in the tar stream, header
+// included.
+func paddedSize(n int64) int64 { return tarBlock + (n+tarBlock-1)/tarBlock*tarBlock }
+
+// appendTarHeader appends the ustar header (POSIX.1-1988) of a regular file of mode
+// 0644, owner 0 and time 0. Names are ours and always fit.
+func appendTarHeader(dst []byte, name string, size int64) []byte {
+	start := len(dst)
+	dst = append(dst, make([]byte, tarBlock)...)
+	h := dst[start:]
+	copy(h[0:100], name)
+	copy(h[100:], "0000644\x00")
+	copy(h[108:], "0000000\x00")
+	copy(h[116:], "0000000\x00")
+	copy(h[124:], fmt.Sprintf("%011o\x00", size))
+	copy(h[136:], "00000000000\x00")
+	copy(h[148:], "        ")
+	h[156] = '0'
+	copy(h[257:], "ustar\x0000")
+	var sum int
+	for _, c := range h {
+		sum += int(c)
+	}
+	copy(h[148:], fmt.Sprintf("%06o\x00 ", sum))
+	return dst
+}
+
+// parseTarHeader accepts only what appendTarHeader writes. Links, devices, extended
+// headers and sparse files are not in packs.
+func parseTarHeader(h []byte) (name string, size int64, err error) {
+	if len(h) < tarBlock {
+		return "", 0, errors.New("tar header is cut")
+	}
+	name = string(bytes.TrimRight(h[:100], "\x00"))
+	size, err = strconv.ParseInt(string(h[124:135]), 8, 64)
+	if err != nil || !memberName(name) || !bytes.Equal(appendTarHeader(nil, name, size), h[:tarBlock]) {
+		return "", 0, errors.New("not a tar header of a pack")
+	}
+	return name, size, nil
+}
+
+// memberName reports whether name is one that packs may hold: p/ or b/, then one or
+// two components of safe characters.
+func memberName(name string) bool {
+	if len(name) < 3 || len(name) > 100 || (name[:2] != "p/" && name[:2] != "b/") {
+		return false
+	}
+	slashes, prev := 0, byte('/')
+	for _, c := range []byte(name[2:]) {
+		switch {
+		case c == '/' && prev != '/':
+			slashes++
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == 'T', c == 'Z', c == '-', c == '.' && prev != '/' && prev != '.':
+		default:
+			return false
+		}
+		prev = c
+	}
+	return slashes <= 1 && prev != '/'
+}
+
+// findMember returns the content of a member in a stretch of a tar stream that begins
+// with a header.
+func findMember(tar []byte, name string) ([]byte, error) {
+	for len(tar) > 0 {
+		got, size, err := parseTarHeader(tar)
+		if err != nil {
+			return nil, err
+		}
+		if size < 0 || paddedSize(size) > int64(len(tar)) {
+			return nil, fmt.Errorf("member %s is cut", got)
+		}
+		if got == name {
+			return tar[tarBlock : tarBlock+size], nil
+		}
+		tar = tar[paddedSize(size):]
+	}
+	return nil, fmt.Errorf("member %s is not where the index says", name)
+}

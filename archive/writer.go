@@ -1,0 +1,323 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dwp/sallyport/crypto"
+	"github.com/dwp/sallyport/dataset"
+)
+
+// Options say how a run writes.
+type Options struct {
+	Service        string
+	Exporter       string // kind, for the manifest
+	Classification string
+	Product        string // name and version of the writer, for the manifest
+
+	Signer          *crypto.Signer
+	Recipients      *crypto.Sealer // the managed recipients: they open data and index
+	IndexRecipients *crypto.Sealer // more recipients that open the index only; may be nil
+	PostQuantum     bool           // run keys are hybrid ML-KEM-768 X25519 ones
+
+	// State is the service's private directory on this host, where the journal lies.
+	// Empty means that there is nothing to resume or to reuse.
+	State string
+
+	Now      func() time.Time      // nil means time.Now
+	PackSize int64                 // bytes of ciphertext in a pack; 0 means [PackSize], which is the most
+	Reuse    time.Duration         // packs older than this are written anew; 0 means 90 days
+	Avoid    map[dataset.Hash]bool // packs not to be reused: named damaged, or touched by an erasure
+}
+
+// A Writer writes one run, from [Begin] to Commit. Its methods are safe for concurrent
+// use; each [Section] belongs to one goroutine.
+type Writer struct {
+	a       *Archive
+	o       Options
+	run     RunID
+	intent  dataset.Hash
+	started time.Time
+
+	keys    map[Role]keyHalf
+	data    *packer
+	index   *packer
+	uploads *errgroup.Group
+	work    *errgroup.Group // parts being finished
+
+	journal *journal
+	base    *base // what may be reused
+
+	members atomic.Int64
+	mu      sync.Mutex // guards the rest
+	own     []*pack
+	streams map[string]*StreamWriter
+
+	gapping   sync.Mutex // guards the ledger
+	gaps      map[dataset.Code]int64
+	ledger    *Section
+	ledgerErr error
+}
+
+// A keyHalf is what a writer keeps of a run key.
+type keyHalf struct {
+	Recipient string       `json:"recipient"`
+	Statement dataset.Hash `json:"statement"`
+}
+
+func (k keyHalf) id() dataset.Hash { return crypto.RecipientID(k.Recipient) }
+
+// slabs is how many packs may be filling or on their way to the store at once.
+const slabs = 4
+
+// Begin announces a run, or goes on with an interrupted one that the journal in
+// o.State knows and nobody has decided, and reads what may be reused.
+func Begin(ctx context.Context, a *Archive, o Options) (*Writer, error) {
+	if err := CheckService(o.Service); err != nil {
+		return nil, err
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.PackSize == 0 {
+		o.PackSize = PackSize
+	}
+	if o.Reuse == 0 {
+		o.Reuse = 90 * 24 * time.Hour
+	}
+	w := &Writer{a: a, o: o, started: o.Now(), streams: map[string]*StreamWriter{}, gaps: map[dataset.Code]int64{}}
+	w.ledger = newLedger(w)
+	j, err := openJournal(o.State, a.ID, o.Service)
+	if err != nil {
+		return nil, err
+	}
+	w.journal = j
+	if err := w.resume(ctx); err != nil {
+		return nil, err
+	}
+	if w.run == "" {
+		if err := w.announce(ctx); err != nil { // W1
+			return nil, err
+		}
+	}
+	if w.base, err = w.readBase(ctx); err != nil { // W2, always after the intent
+		return nil, err
+	}
+	if w.keys == nil {
+		if err := w.makeKeys(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return w, w.openPackers(ctx)
+}
+
+// announce creates the intent.
+func (w *Writer) announce(ctx context.Context) error {
+	w.run = NewRunID(w.started)
+	doc, err := encode(Intent{intentFormat, w.a.ID, w.o.Service, w.run, At(w.started)})
+	if err != nil {
+		return err
+	}
+	w.intent = dataset.Sum(doc)
+	return PutSigned(ctx, w.a.Store, w.o.Signer, w.o.Service, intentName(w.o.Service, w.run), nsIntent, doc)
+}
+
+// resume takes up the journal's interrupted run if its intent stands undecided.
+func (w *Writer) resume(ctx context.Context) error {
+	head, ok, err := w.journal.interrupted()
+	if err != nil || !ok {
+		return err
+	}
+	_, err = w.a.Decision(ctx, w.o.Service, head.Run)
+	if err == nil {
+		return w.journal.drop(head.Run) // decided without us: nothing of it may be reused as our own
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	in, hash, err := w.a.Intent(ctx, w.o.Service, head.Run)
+	if errors.Is(err, fs.ErrNotExist) {
+		return w.journal.drop(head.Run) // another store at the same place
+	} else if err != nil {
+		return err
+	}
+	w.run, w.intent, w.started, w.keys = head.Run, hash, in.Started.Time, head.Keys
+	return nil
+}
+
+// makeKeys creates the run keys, seals them to the managed recipients and forgets
+// their secret halves.
+func (w *Writer) makeKeys(ctx context.Context) error {
+	w.keys = map[Role]keyHalf{}
+	for _, role := range []Role{DataRole, IndexRole} {
+		to := w.o.Recipients
+		if role == IndexRole && w.o.IndexRecipients != nil {
+			to = to.Join(w.o.IndexRecipients)
+		}
+		k, err := crypto.NewRunKey(w.o.PostQuantum)
+		if err != nil {
+			return err
+		}
+		st, err := PutKey(ctx, w.a, w.o.Signer, w.o.Service, w.run, role, k, to)
+		k.Forget()
+		if err != nil {
+			return err
+		}
+		w.keys[role] = keyHalf{k.Recipient, st}
+	}
+	return w.journal.begin(journalHead{Run: w.run, Started: At(w.started), Keys: w.keys})
+}
+
+// PutKey seals a run key and stores it with its signed statement, whose hash it
+// returns.
+func PutKey(ctx context.Context, a *Archive, signer *crypto.Signer, service string, run RunID, role Role, k *crypto.RunKey, to *crypto.Sealer) (dataset.Hash, error) {
+	sealed, err := k.SealTo(to)
+	if err != nil {
+		return dataset.Hash{}, fmt.Errorf("seal run key: %w", err)
+	}
+	h := dataset.Sum(sealed)
+	st := Statement{Format: statementFormat, Store: a.ID, Service: service, Run: run, Role: role,
+		Recipient: k.Recipient, SealedTo: sortedRecipients(to), SHA256: h}
+	doc, err := encode(st)
+	if err != nil {
+		return dataset.Hash{}, err
+	}
+	if err := createSame(ctx, a.Store, keyName(service, k.ID(), h), sealed); err != nil {
+		return dataset.Hash{}, fmt.Errorf("store run key: %w", err)
+	}
+	sum := dataset.Sum(doc)
+	return sum, PutSigned(ctx, a.Store, signer, service, statementName(service, k.ID(), sum), nsKeys, doc)
+}
+
+// openPackers makes ready to write packs.
+func (w *Writer) openPackers(ctx context.Context) error {
+	pool := make(chan []byte, slabs)
+	for range slabs {
+		pool <- make([]byte, 0, PackSize)
+	}
+	w.uploads = new(errgroup.Group)
+	w.work = new(errgroup.Group)
+	w.work.SetLimit(3)
+	for role, dst := range map[Role]**packer{DataRole: &w.data, IndexRole: &w.index} {
+		k := w.keys[role]
+		sealer, err := crypto.NewSealer(k.Recipient)
+		if err != nil {
+			return err
+		}
+		*dst = &packer{sealer: sealer, slabs: pool, limit: w.o.PackSize, create: w.createPack, uploads: w.uploads,
+			newPack: func() *pack { return w.newPack(k.id()) }}
+	}
+	return nil
+}
+
+func (w *Writer) newPack(key dataset.Hash) *pack {
+	p := &pack{done: make(chan struct{}), key: key, run: w.run}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p.number = w.journal.nextPack
+	w.journal.nextPack++
+	w.own = append(w.own, p)
+	return p
+}
+
+// createPack stores a pack. Its name is its hash, so where the name is taken it is
+// enough that the size agrees: W4 looks at it.
+func (w *Writer) createPack(ctx context.Context, p *pack, data []byte) error {
+	name := packName(w.o.Service, p.hash)
+	var err error
+	for try := 0; try < 3; try++ {
+		err = w.a.Store.Create(ctx, name, data)
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+		if size, found, serr := w.stat(ctx, name); serr == nil && found && size == int64(len(data)) {
+			err = nil
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("store pack %s: %w", p.hash, err)
+	}
+	return w.journal.packDone(p)
+}
+
+func (w *Writer) stat(ctx context.Context, name string) (size int64, found bool, err error) {
+	for info, err := range w.a.Store.List(ctx, name) {
+		if err != nil {
+			return 0, false, err
+		}
+		if info.Name == name && !info.Marker {
+			return info.Size, true, nil
+		}
+	}
+	return 0, false, nil
+}
+
+// Run returns the id of the run.
+func (w *Writer) Run() RunID { return w.run }
+
+// Resumed reports whether the run goes on from an interrupted one.
+func (w *Writer) Resumed() bool { return w.journal.attempt > 0 }
+
+// Started returns when the run began, which for a resumed one was earlier.
+func (w *Writer) Started() time.Time { return w.started }
+
+// nextID returns an id that no other part or blob of any run has.
+func (w *Writer) nextID() string {
+	return string(w.run) + "-" + strconv.FormatInt(int64(w.journal.attempt)<<40|w.members.Add(1), 10)
+}
+
+// A BlobID names a blob inside packs.
+type BlobID string
+
+// NewBlob returns a fresh blob id.
+func (w *Writer) NewBlob() BlobID { return BlobID(w.nextID()) }
+
+// Segment stores the n-th stretch of a blob, at most [SegmentSize] bytes. It may be
+// called from many goroutines; data is not used after it returns.
+func (w *Writer) Segment(ctx context.Context, id BlobID, n int, data []byte) (*Placement, error) {
+	if len(data) > SegmentSize || len(data) == 0 {
+		return nil, fmt.Errorf("segment of %d bytes", len(data))
+	}
+	return w.data.put(ctx, fmt.Sprintf("b/%s/%08d", id, n), data)
+}
+
+// Gap records that something is missing. It is safe for concurrent use; a failure to
+// write the ledger fails the commit.
+func (w *Writer) Gap(ctx context.Context, g dataset.Gap) {
+	w.gapping.Lock()
+	defer w.gapping.Unlock()
+	w.gaps[g.Code]++
+	line, err := encodeLine(GapLine{g.Stream, Key(g.Key), g.Ordinal, g.Code, g.Detail})
+	if err == nil {
+		err = w.ledger.Record(ctx, g.Key, line)
+	}
+	w.ledgerErr = errors.Join(w.ledgerErr, err)
+}
+
+// Gaps returns how many gaps were recorded.
+func (w *Writer) Gaps() (n int64) {
+	w.gapping.Lock()
+	defer w.gapping.Unlock()
+	for _, c := range w.gaps {
+		n += c
+	}
+	return n
+}
+
+// Abandon ends the writer without a decision: the run stays interrupted and a later
+// [Begin] with the same state goes on with it. Call it after an error; it waits for
+// what is on its way to the store.
+func (w *Writer) Abandon() {
+	w.work.Wait()
+	w.uploads.Wait()
+	w.journal.close()
+}
