@@ -148,6 +148,7 @@ type OptionType string
 // The types, with the Go type that Config.Options holds.
 const (
 	TextOption     OptionType = "text"     // string
+	PathOption     OptionType = "path"     // string, a file of this host; absolute, whatever the configuration says
 	SecretOption   OptionType = "secret"   // string, a reference for Config.Secret
 	BoolOption     OptionType = "bool"     // bool
 	IntOption      OptionType = "int"      // int64

@@ -1,5 +1,4 @@
-// Package schedule decides what is due, keeps two runs of one service from overlapping
-// on one host, and writes the timers that start Sallyport.
+// Package schedule decides what is due and writes the timers that start Sallyport.
 //
 // Timers only wake Sallyport up ("export --due"); what is due follows from the
 // configuration and the archive alone. So a timer that fires too often does no harm,

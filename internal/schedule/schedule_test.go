@@ -1,7 +1,6 @@
 package schedule
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -178,33 +177,6 @@ func TestVerdicts(t *testing.T) {
 		if got.Due != tt.due || got.Overdue != tt.overdue || got.Reason != tt.reason || !got.Next.Equal(at(tt.next)) {
 			t.Errorf("%s: %+v", tt.name, got)
 		}
-	}
-}
-
-func TestSecondRunFindsTheLock(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "state")
-	unlock, err := Lock(dir, "case-files")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Lock(dir, "case-files"); !errors.Is(err, ErrBusy) {
-		t.Errorf("second lock: %v; want ErrBusy", err)
-	}
-	other, err := Lock(dir, "other")
-	if err != nil {
-		t.Errorf("a lock of another service: %v", err)
-	} else if err := other(); err != nil {
-		t.Error(err)
-	}
-	if err := unlock(); err != nil {
-		t.Error(err)
-	}
-	again, err := Lock(dir, "case-files")
-	if err != nil {
-		t.Fatalf("after unlock: %v", err)
-	}
-	if err := again(); err != nil {
-		t.Error(err)
 	}
 }
 
