@@ -1,0 +1,173 @@
+package dir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/exporters"
+)
+
+// files is the one stream of a tree.
+const files = "files"
+
+// A tree is a view of a directory that no target filled.
+type tree struct {
+	view
+}
+
+func (t *tree) Streams(ctx context.Context) ([]dataset.Stream, error) {
+	if err := t.alive(ctx); err != nil {
+		return nil, err
+	}
+	return []dataset.Stream{{Name: files, Blobs: true}}, nil
+}
+
+func (t *tree) Facts() dataset.Facts {
+	return dataset.Facts{Notes: []string{
+		"Owners, access control lists, extended attributes, hard links and the times of directories are not captured.",
+	}}
+}
+
+func (t *tree) Read(ctx context.Context, q exporters.Query) iter.Seq2[dataset.Record, error] {
+	return func(yield func(dataset.Record, error) bool) {
+		s, err := one(q)
+		if err == nil && s.Name != files {
+			err = fmt.Errorf("%s: no stream %q: %w", t.name, s.Name, fs.ErrNotExist)
+		}
+		if err != nil {
+			yield(dataset.Record{}, err)
+			return
+		}
+		w := walker{tree: t, yield: yield}
+		if err := w.walk(ctx, "", t.root); err != nil && err != errStop {
+			yield(dataset.Record{}, fmt.Errorf("%s: %w", t.name, err))
+		}
+	}
+}
+
+// errStop says that whoever ranges over a sequence broke off.
+var errStop = errors.New("stop")
+
+type walker struct {
+	*tree
+	yield func(dataset.Record, error) bool
+}
+
+// walk yields what lies in the directory dir, whose keys begin with prefix. Entries come
+// as their keys do: a directory sorts by its name and a slash.
+func (w *walker) walk(ctx context.Context, prefix string, dir *os.Root) error {
+	entries, err := readDir(dir)
+	if err != nil {
+		if prefix == "" {
+			return err
+		}
+		return w.gap(prefix, err)
+	}
+	if len(entries) == 0 && prefix != "" {
+		return w.record(dataset.Record{Key: prefix, Data: []byte(`{"type":"directory"}`)})
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(sortName(a), sortName(b)) })
+	for _, e := range entries {
+		if err := w.alive(ctx); err != nil {
+			return err
+		}
+		if err := w.entry(ctx, prefix, dir, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func readDir(dir *os.Root) ([]fs.DirEntry, error) {
+	f, err := dir.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.ReadDir(-1)
+}
+
+func sortName(e fs.DirEntry) string {
+	if e.IsDir() {
+		return e.Name() + "/"
+	}
+	return e.Name()
+}
+
+func (w *walker) entry(ctx context.Context, prefix string, dir *os.Root, e fs.DirEntry) error {
+	key := prefix + e.Name()
+	info, err := dir.Lstat(e.Name())
+	if err != nil {
+		return w.gap(key, err)
+	}
+	switch mode := info.Mode(); {
+	case info.IsDir() != e.IsDir():
+		return w.gap(key, fmt.Errorf("replaced while it was read"))
+	case mode.IsRegular():
+		// Blobs outlive this directory's handle, so they are opened from the top.
+		return w.record(dataset.Record{Key: key, Data: describe(info), Blob: blobOf(w.root, key, info.Size(), w.alive)})
+	case info.IsDir():
+		sub, err := openDir(dir, e.Name(), info)
+		if err != nil {
+			return w.gap(key+"/", err)
+		}
+		defer sub.Close()
+		return w.walk(ctx, key+"/", sub)
+	case mode&fs.ModeSymlink != 0:
+		to, err := dir.Readlink(e.Name())
+		if err != nil {
+			return w.gap(key, err)
+		}
+		data := dataset.AppendText([]byte(`{"type":"symlink",`), "target", to)
+		return w.record(dataset.Record{Key: key, Data: append(data, '}')})
+	default:
+		return w.gap(key, fmt.Errorf("%w (%s)", errNotRegular, mode.Type()))
+	}
+}
+
+// openDir opens the directory that info describes, and no link put in its place.
+func openDir(dir *os.Root, name string, info fs.FileInfo) (*os.Root, error) {
+	sub, err := dir.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	if now, err := sub.Stat("."); err != nil || !os.SameFile(info, now) {
+		sub.Close()
+		return nil, errors.New("replaced while it was opened")
+	}
+	return sub, nil
+}
+
+func describe(info fs.FileInfo) []byte {
+	return fmt.Appendf(nil, `{"type":"file","size":%d,"mode":"%04o","mtime":"%s"}`,
+		info.Size(), info.Mode().Perm(), info.ModTime().UTC().Format(time.RFC3339Nano))
+}
+
+func (w *walker) record(r dataset.Record) error {
+	r.Stream = files
+	if !w.yield(r, nil) {
+		return errStop
+	}
+	return nil
+}
+
+func (w *walker) gap(key string, err error) error {
+	code := dataset.Unreadable
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		code = dataset.Denied
+	case errors.Is(err, fs.ErrNotExist):
+		code = dataset.DeletedMidRun
+	case errors.Is(err, errNotRegular):
+		code = dataset.Unsupported
+	}
+	return w.record(dataset.Record{Key: key, Gap: &dataset.Gap{Stream: files, Key: key, Code: code, Detail: err.Error()}})
+}
