@@ -118,7 +118,7 @@ func (w *world) fill(ctx context.Context, run *archive.Writer, objects map[strin
 			return err
 		}
 	}
-	rows, err := run.Stream(dataset.Stream{Name: "rows"}, 2)
+	rows, err := run.Stream(dataset.Stream{Name: "rows", Schema: &dataset.Schema{Fields: []dataset.Field{{Name: "id", Type: dataset.Integer}}, PrimaryKey: []string{"id"}}}, 2)
 	if err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ func (w *world) verify(ctx context.Context, d *archive.Decision, objects map[str
 		return err
 	}
 	n := 0
-	for r, err := range s.Records(ctx, e, nil) {
+	for r, err := range s.Records(ctx, e) {
 		if err != nil {
 			return err
 		}
@@ -186,7 +186,7 @@ func (w *world) verify(ctx context.Context, d *archive.Decision, objects map[str
 		return err
 	}
 	n = 0
-	for r, err := range s.Records(ctx, e, func(line []byte) (string, error) { return string(line), nil }) {
+	for r, err := range s.Records(ctx, e) {
 		if err != nil {
 			return err
 		}

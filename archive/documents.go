@@ -109,8 +109,7 @@ const (
 	Exact        Grade = "exact"         // a second read in the same view agrees
 	DoubleRead   Grade = "double-read"   // a second view agrees, key by key
 	CountChecked Grade = "count-checked" // an independent count agrees
-	SingleRead   Grade = "single-read"   // read once, from a source whose listing is strict
-	BestEffort   Grade = "best-effort"   // read once, and nothing more can be said
+	BestEffort   Grade = "best-effort"   // read once; nothing but the source's own listing says that it was all
 )
 
 // Counts are the figures that a manifest publishes.

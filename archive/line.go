@@ -181,13 +181,21 @@ func parseKey(text, b64 *string) (string, error) {
 }
 
 // provenLine is what a leaf of the tree covers: the line without its location, which
-// may change when packs are written anew.
+// may change when packs are written anew. A line with a location ends in "]}", one
+// without in the two braces of its data.
 func provenLine(dst, line []byte) []byte {
 	i := bytes.LastIndex(line, locationMember)
-	if i < 0 {
+	if i < 0 || !bytes.HasSuffix(line, []byte("]}")) {
 		return append(dst[:0], line...)
 	}
 	return append(append(dst[:0], line[:i]...), '}')
+}
+
+// Enveloped reports whether the lines of a stream are index lines, which carry the
+// key and ordinal beside the data: those of blobs, and those of records whose key
+// their data does not tell. All other lines are the data and nothing else.
+func Enveloped(s *dataset.Stream) bool {
+	return s.Blobs || !s.Keyless && (s.Schema == nil || len(s.Schema.PrimaryKey) == 0)
 }
 
 // A PartEntry is one line of a part table.

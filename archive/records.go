@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"hash"
 	"io"
@@ -12,29 +13,43 @@ import (
 	"github.com/dwp/sallyport/dataset"
 )
 
-// KeyFunc derives a record's key from its line; record streams need one, because
-// lines hold what the source has and nothing else.
-type KeyFunc func(line []byte) (string, error)
+// RecordKey returns the key of a line that is data and nothing else: the compact array
+// of the primary key's values, or in a keyless stream the hash of the canonical form.
+func RecordKey(s *dataset.Stream, line []byte) (string, error) {
+	if s.Keyless {
+		form, err := dataset.Canonical(nil, line)
+		return dataset.KeylessKey(form), err
+	}
+	values := make([]json.RawMessage, len(s.Schema.PrimaryKey))
+	for i, name := range s.Schema.PrimaryKey {
+		v, ok := dataset.Lookup(line, name)
+		if !ok {
+			return "", fmt.Errorf("record has no %q, which is part of its key", name)
+		}
+		values[i] = v
+	}
+	return dataset.Key(values)
+}
 
 // Records yields the records of a stream in the order of the archive. Blobs can be
 // opened while ctx lasts; one that is read from its beginning to its end is held
 // against its hash, and what does not agree fails with a *[DamageError] instead of
 // io.EOF.
-func (s *Snapshot) Records(ctx context.Context, e *StreamEntry, key KeyFunc) iter.Seq2[dataset.Record, error] {
+func (s *Snapshot) Records(ctx context.Context, e *StreamEntry) iter.Seq2[dataset.Record, error] {
 	return func(yield func(dataset.Record, error) bool) {
 		for part, err := range s.Parts(ctx, e.Table) {
 			if err != nil {
 				yield(dataset.Record{}, err)
 				return
 			}
-			if !s.partRecords(ctx, e, &part, key, yield) {
+			if !s.partRecords(ctx, e, &part, yield) {
 				return
 			}
 		}
 	}
 }
 
-func (s *Snapshot) partRecords(ctx context.Context, e *StreamEntry, part *PartEntry, key KeyFunc, yield func(dataset.Record, error) bool) bool {
+func (s *Snapshot) partRecords(ctx context.Context, e *StreamEntry, part *PartEntry, yield func(dataset.Record, error) bool) bool {
 	fail := func(err error) bool {
 		yield(dataset.Record{}, fmt.Errorf("part %s: %w", part.Part, err))
 		return false
@@ -43,10 +58,10 @@ func (s *Snapshot) partRecords(ctx context.Context, e *StreamEntry, part *PartEn
 	if err != nil {
 		return fail(err)
 	}
-	if !e.Stream.Blobs {
+	if !Enveloped(&e.Stream) {
 		for line := range bytes.Lines(lines) {
 			line = bytes.TrimSuffix(line, []byte{'\n'})
-			k, err := key(line)
+			k, err := RecordKey(&e.Stream, line)
 			if err != nil {
 				return fail(err)
 			}

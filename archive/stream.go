@@ -24,6 +24,7 @@ type StreamWriter struct {
 	w        *Writer
 	stream   dataset.Stream
 	role     Role // whose packs hold the parts
+	index    bool // lines are index lines
 	sections []*Section
 	summary  StreamSummary
 }
@@ -40,9 +41,9 @@ type StreamSummary struct {
 // written in parallel. A blob stream has one.
 func (w *Writer) Stream(s dataset.Stream, n int) (*StreamWriter, error) {
 	if s.Blobs && n != 1 {
-		return nil, fmt.Errorf("stream %q: a blob stream has one section", s.Name)
+		return nil, fmt.Errorf("stream %q: a stream of blobs has one section", s.Name)
 	}
-	sw := &StreamWriter{w: w, stream: s, role: DataRole, summary: StreamSummary{Grade: BestEffort, Source: -1}}
+	sw := &StreamWriter{w: w, stream: s, role: DataRole, index: Enveloped(&s), summary: StreamSummary{Grade: BestEffort, Source: -1}}
 	if s.Blobs {
 		sw.role = IndexRole
 	}
@@ -111,7 +112,7 @@ func (s *Section) Record(ctx context.Context, key string, line []byte) error {
 	return s.add(ctx, key, line)
 }
 
-// An Entry is one record of a blob stream.
+// An Entry is one record of an enveloped stream.
 type Entry struct {
 	Key      string
 	Ordinal  int
@@ -123,20 +124,15 @@ type Entry struct {
 	Archived *Stored      // or where an earlier one did
 }
 
-// Entry writes one record of a blob stream: in byte order of keys, versions of a key
-// from the newest to the oldest. Data is copied.
+// Entry writes one record of an enveloped stream; in a blob stream they come in byte
+// order of keys, versions of a key from the newest to the oldest. Data is copied.
 func (s *Section) Entry(ctx context.Context, e Entry) error {
-	path, err := s.paths.Next(e.Key)
-	if err != nil {
-		return fmt.Errorf("stream %q: %w", s.sw.stream.Name, err)
-	}
 	l := Line{Key: e.Key, Ordinal: e.Ordinal, Data: append(json.RawMessage(nil), e.Data...), HasBlob: e.HasBlob, Size: e.Size, SHA256: e.SHA256}
-	if older := s.any && s.last == e.Key; e.HasBlob {
-		if l.Path = "objects/" + path; older {
-			l.Path = fmt.Sprintf("versions/%s~v%d", path, e.Ordinal)
+	if s.sw.stream.Blobs {
+		if err := s.name(&l); err != nil {
+			return fmt.Errorf("stream %q: %w", s.sw.stream.Name, err)
 		}
 	}
-	s.last, s.any = e.Key, true
 	p := pending{line: l, segments: e.Segments}
 	if e.Archived != nil {
 		p.segments = e.Archived.segments
@@ -144,6 +140,25 @@ func (s *Section) Entry(ctx context.Context, e Entry) error {
 	s.queue = append(s.queue, p)
 	s.bytes += len(l.Data) + 512
 	return s.drain(ctx, s.bytes > maxPart)
+}
+
+// name gives a blob its path: objects/ holds the newest version of each key, unless it
+// is a delete marker, and versions/ all others.
+func (s *Section) name(l *Line) error {
+	path, err := s.paths.Next(l.Key)
+	if err != nil {
+		return err
+	}
+	older := s.any && s.last == l.Key
+	s.last, s.any = l.Key, true
+	switch {
+	case !l.HasBlob:
+	case older:
+		l.Path = fmt.Sprintf("versions/%s~v%d", path, l.Ordinal)
+	default:
+		l.Path = "objects/" + path
+	}
+	return nil
 }
 
 // drain writes the lines at the head of the queue whose places are known; all of them
@@ -251,10 +266,10 @@ func (s *Section) cut(ctx context.Context) error {
 			return err
 		}
 	}
-	prove := s.sw.stream.Blobs
+	index := s.sw.index
 	w.work.Go(func() error {
 		defer close(p.settled)
-		return w.finishPart(ctx, &p, s.sw.role, prove)
+		return w.finishPart(ctx, &p, s.sw.role, index)
 	})
 	return ctx.Err()
 }

@@ -24,7 +24,8 @@ type Stream struct {
 	Volatile []string `json:"volatile,omitempty"`
 
 	// Keyless is set when records have no identity of their own: a record's key is
-	// then the hex SHA-256 of its canonical form.
+	// then the hex SHA-256 of its canonical form, and equal records are only counted.
+	// An archive does not keep their ordinals: whoever reads them back sees 0.
 	Keyless bool `json:"keyless,omitempty"`
 
 	// Attributes are what only this kind of source understands (a view's definition,

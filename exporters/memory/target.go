@@ -107,6 +107,7 @@ func (t *Target) Load(ctx context.Context, s dataset.Stream, recs iter.Seq2[data
 	}
 	var own []dataset.Record
 	seen := make(map[string]bool)
+	equal := make(map[string]int) // of a keyless stream, whose ordinals an archive does not keep
 	for r, err := range recs {
 		if err != nil {
 			return fmt.Errorf("memory: load %q: %w", s.Name, err)
@@ -119,6 +120,10 @@ func (t *Target) Load(ctx context.Context, s dataset.Stream, recs iter.Seq2[data
 		}
 		if s.Blobs && len(own) > 0 && r.Key < own[len(own)-1].Key {
 			return t.police.breach("stream %q: key %q comes after %q", s.Name, r.Key, own[len(own)-1].Key)
+		}
+		if s.Keyless {
+			r.Ordinal = equal[r.Key]
+			equal[r.Key]++
 		}
 		id := fmt.Sprint(r.Ordinal, "/", r.Key)
 		if seen[id] {

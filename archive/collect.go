@@ -1,0 +1,238 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/dwp/sallyport/crypto"
+	"github.com/dwp/sallyport/dataset"
+)
+
+// A Collector removes what no un-expired snapshot of a service needs. It is the
+// keeper's: it signs aborts and is given a [Remover].
+//
+// It errs to keeping. A decision that cannot be read or trusted, a list that is
+// missing, or a key that is unknown stops it for the service with an
+// [IntegrityError].
+type Collector struct {
+	Archive *Archive
+	Remover Remover
+	Signer  *crypto.Signer         // of aborts
+	Now     func() time.Time       // the store's clock; nil asks the store
+	Wait    time.Duration          // how long an open run is waited for; 0 means 7 days
+	DryRun  bool                   // condemn, and remove nothing
+	Keep    func(name string) bool // holds: what must stay; nil keeps nothing more
+}
+
+// A Collection says what a collector did.
+type Collection struct {
+	Condemned int            // objects that no un-expired snapshot names
+	Removed   []string       // names, sorted
+	Bytes     int64          // of Removed
+	Aborted   []RunID        // stale runs that were decided
+	Waiting   []RunID        // open runs that are too young: nothing was removed
+	Locked    []*LockedError // what the store retains, and until when
+	Held      int            // what Keep wants to stay
+}
+
+// Collect runs steps G1 to G5 for one service.
+func (c *Collector) Collect(ctx context.Context, service string) (*Collection, error) {
+	out := new(Collection)
+	condemned, err := c.condemn(ctx, service) // G1
+	if err != nil {
+		return nil, err
+	}
+	out.Condemned = len(condemned)
+	if len(condemned) == 0 {
+		return out, nil
+	}
+	sv, err := c.Archive.Survey(ctx, service) // G2, after G1
+	if err != nil {
+		return nil, err
+	}
+	if err := c.settle(ctx, service, sv, out); err != nil { // G3
+		return nil, err
+	}
+	if len(out.Waiting) > 0 {
+		return out, nil
+	}
+	still, err := c.condemn(ctx, service) // G4
+	if err != nil {
+		return nil, err
+	}
+	for name, infos := range condemned {
+		if _, ok := still[name]; !ok {
+			continue
+		}
+		if c.Keep != nil && c.Keep(name) {
+			out.Held++
+			continue
+		}
+		if err := c.remove(ctx, name, infos, out); err != nil { // G5
+			return out, err
+		}
+	}
+	slices.Sort(out.Removed)
+	return out, nil
+}
+
+// condemn finds the packs, lists and keys that no un-expired snapshot names, and the
+// signatures of condemned key statements.
+func (c *Collector) condemn(ctx context.Context, service string) (map[string][]Info, error) {
+	needed, err := c.Archive.Needed(ctx, service)
+	if err != nil {
+		return nil, err
+	}
+	condemned := map[string][]Info{}
+	statements := map[dataset.Hash]bool{}
+	for _, folder := range []string{"packs", "lists", "keys"} {
+		for info, err := range c.Archive.Store.List(ctx, service+"/"+folder+"/") {
+			if err != nil {
+				return nil, fmt.Errorf("list %s: %w", folder, err)
+			}
+			n := ParseName(info.Name)
+			switch {
+			case n.Class == Junk: // reported by a check, removed by nobody
+			case n.Class == PackObject && needed.Packs[n.Hash], n.Class == ListObject && needed.Lists[n.Hash]:
+			case (n.Class == KeyObject || n.Class == StatementObject) && needed.Keys[n.Key]:
+			default:
+				condemned[info.Name] = append(condemned[info.Name], info)
+				if n.Class == StatementObject {
+					statements[n.Hash] = true
+				}
+			}
+		}
+	}
+	for info, err := range c.Archive.Store.List(ctx, service+"/signatures/") {
+		if err != nil {
+			return nil, fmt.Errorf("list signatures: %w", err)
+		}
+		if n := ParseName(info.Name); n.Class == SignatureObject && statements[n.Document] {
+			condemned[info.Name] = append(condemned[info.Name], info)
+		}
+	}
+	return condemned, nil
+}
+
+// Needed is what the un-expired snapshots of a service name.
+type Needed struct {
+	Packs, Lists, Keys map[dataset.Hash]bool // keys by key id
+}
+
+// Needed reads every un-expired snapshot and its lists. It fails rather than guess.
+func (a *Archive) Needed(ctx context.Context, service string) (*Needed, error) {
+	s, err := a.Snapshots(ctx, service)
+	if err != nil {
+		return nil, err
+	}
+	if len(s.Bad) > 0 {
+		return nil, fmt.Errorf("service %s: nothing is collected while there are decisions or expiry records that cannot be trusted: %w", service, errors.Join(s.Bad...))
+	}
+	n := &Needed{map[dataset.Hash]bool{}, map[dataset.Hash]bool{}, map[dataset.Hash]bool{}}
+	for _, d := range s.All {
+		for _, ref := range d.Manifest.Lists {
+			if n.Lists[ref.SHA256] {
+				continue
+			}
+			packs, err := a.readList(ctx, service, ref)
+			if err != nil {
+				return nil, &IntegrityError{decisionName(service, d.Run), err}
+			}
+			n.Lists[ref.SHA256] = true
+			for _, p := range packs {
+				n.Packs[p.SHA256], n.Keys[p.Key] = true, true
+			}
+		}
+		for _, k := range d.Manifest.Keys {
+			n.Keys[k.ID] = true
+		}
+	}
+	return n, nil
+}
+
+// settle waits for open runs: those older than c.Wait by the store's clock are
+// decided, as aborts.
+func (c *Collector) settle(ctx context.Context, service string, sv *Survey, out *Collection) error {
+	now, err := c.now(ctx)
+	if err != nil {
+		return err
+	}
+	wait := c.Wait
+	if wait == 0 {
+		wait = 7 * 24 * time.Hour
+	}
+	for _, r := range sv.Open() {
+		if now.Sub(sv.Intents[r].Time) <= wait || c.DryRun {
+			out.Waiting = append(out.Waiting, r)
+			continue
+		}
+		if err := c.Archive.Abort(ctx, c.Signer, service, r, AbortStale, now); errors.Is(err, fs.ErrExist) {
+			continue // decided in the meantime
+		} else if err != nil {
+			return fmt.Errorf("abort stale run %s: %w", r, err)
+		}
+		out.Aborted = append(out.Aborted, r)
+	}
+	return nil
+}
+
+func (c *Collector) now(ctx context.Context) (time.Time, error) {
+	if c.Now != nil {
+		return c.Now(), nil
+	}
+	if clock, ok := c.Archive.Store.(Clock); ok {
+		return clock.Now(ctx)
+	}
+	return time.Time{}, errors.New("the store does not tell its time, so that stale runs cannot be told from living ones")
+}
+
+// Abort decides that a run will never be a snapshot. It fails with [fs.ErrExist] if
+// the run has another decision.
+func (a *Archive) Abort(ctx context.Context, signer *crypto.Signer, service string, r RunID, reason string, now time.Time) error {
+	_, intent, err := a.Intent(ctx, service, r)
+	if err != nil {
+		return err
+	}
+	doc, err := encode(Abort{abortFormat, a.ID, service, r, intent, reason, At(now)})
+	if err != nil {
+		return err
+	}
+	return PutSigned(ctx, a.Store, signer, service, decisionName(service, r), nsAbort, doc)
+}
+
+// Expire records that a snapshot need not be kept. The caller has made sure that it
+// may go.
+func (a *Archive) Expire(ctx context.Context, signer *crypto.Signer, service string, d *Decision, rule string, now time.Time) error {
+	doc, err := encode(Expiry{expiryFormat, a.ID, service, d.Run, d.Hash, rule, At(now)})
+	if err != nil {
+		return err
+	}
+	return PutSigned(ctx, a.Store, signer, service, expiryName(service, d.Run, dataset.Sum(doc)), nsExpiry, doc)
+}
+
+// remove deletes every version of an object.
+func (c *Collector) remove(ctx context.Context, name string, infos []Info, out *Collection) error {
+	if c.DryRun {
+		out.Removed = append(out.Removed, name)
+		out.Bytes += infos[0].Size
+		return nil
+	}
+	for _, info := range infos {
+		err := c.Remover.Remove(ctx, name, info.Version)
+		var locked *LockedError
+		switch {
+		case errors.As(err, &locked):
+			out.Locked = append(out.Locked, locked)
+			return nil
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("remove %s: %w", name, err)
+		}
+		out.Bytes += info.Size
+	}
+	out.Removed = append(out.Removed, name)
+	return nil
+}

@@ -1,0 +1,199 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dwp/sallyport/archive"
+	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/exporters"
+)
+
+// A Job is one export of one service.
+type Job struct {
+	Archive *archive.Archive
+	Options archive.Options
+
+	// Open opens a view of the source; a second call is a second view.
+	Open func(ctx context.Context) (exporters.Exporter, error)
+
+	Select   Selection
+	Log      *archive.Checkpoint
+	Parallel int               // streams and ranges read at once; 0 means 4
+	Blobs    int               // blobs read at once; 0 means 64
+	Limit    time.Duration     // how long a run may last before it is continued by another; 0 means 24 hours
+	Progress *Progress         // nil counts nothing
+	OnGap    func(dataset.Gap) // called for each gap as it is found, from any goroutine; may be nil
+}
+
+// Export reads the source into one snapshot, and returns its decision. A run that
+// lasts longer than the limit is committed as incomplete and continued by a new run
+// that reuses it, over the same view; the last decision is returned.
+//
+// The snapshot may have gaps: look at its manifest. An error means that there is no
+// snapshot; what was stored is taken up by the next export with the same state.
+func Export(ctx context.Context, j Job) (*archive.Decision, error) {
+	j.defaults()
+	view, err := j.Open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open source: %w", err)
+	}
+	for {
+		d, more, err := j.run(ctx, view)
+		if err != nil || !more {
+			return d, errors.Join(err, view.Close())
+		}
+	}
+}
+
+func (j *Job) defaults() {
+	if j.Parallel == 0 {
+		j.Parallel = 4
+	}
+	if j.Blobs == 0 {
+		j.Blobs = 64
+	}
+	if j.Limit == 0 {
+		j.Limit = 24 * time.Hour
+	}
+	if j.Progress == nil {
+		j.Progress = new(Progress)
+	}
+	if j.Options.Now == nil {
+		j.Options.Now = time.Now
+	}
+}
+
+// run writes one run. more says that its time was up.
+func (j *Job) run(ctx context.Context, view exporters.Exporter) (d *archive.Decision, more bool, err error) {
+	offered, err := view.Streams(ctx)
+	if err != nil {
+		return nil, false, fmt.Errorf("discover streams: %w", err)
+	}
+	chosen, missing, scope, err := j.Select.choose(offered)
+	if err != nil {
+		return nil, false, err
+	}
+	w, err := archive.Begin(ctx, j.Archive, j.Options)
+	if err != nil {
+		return nil, false, err
+	}
+	e := &engine{Job: j, w: w, view: view, deadline: j.Options.Now().Add(j.Limit), budget: newBudget()}
+	if err := e.fill(ctx, chosen, missing); err != nil {
+		w.Abandon()
+		return nil, false, err
+	}
+	d, err = w.Commit(ctx, archive.Summary{Facts: view.Facts(), Scope: scope, Log: j.Log, Unchecked: e.unchecked.Load()})
+	return d, e.late.Load(), err
+}
+
+// fill reads all streams into the run.
+func (e *engine) fill(ctx context.Context, chosen []dataset.Stream, missing []dataset.Gap) error {
+	for _, g := range missing {
+		e.gap(ctx, g)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(e.Parallel)
+	for _, streams := range groups(chosen) {
+		g.Go(func() error { return e.group(gctx, streams) })
+	}
+	return g.Wait()
+}
+
+// group reads the streams of one group.
+func (e *engine) group(ctx context.Context, streams []dataset.Stream) (err error) {
+	defer func() {
+		if p := recover(); p != nil { // an exporter's bug must not look like an end of data
+			err = fmt.Errorf("stream %q: the exporter panicked: %v", streams[0].Name, p)
+		}
+	}()
+	if len(streams) == 1 && !streams[0].Blobs {
+		return e.ranges(ctx, streams[0])
+	}
+	return e.together(ctx, streams)
+}
+
+// ranges reads a record stream in parallel, if the exporter can split it.
+func (e *engine) ranges(ctx context.Context, s dataset.Stream) error {
+	rs, err := exporters.Ranges(ctx, e.view, s, e.Parallel)
+	if err != nil {
+		return e.failed(ctx, s.Name, err)
+	}
+	sw, err := e.w.Stream(s, len(rs))
+	if err != nil {
+		return err
+	}
+	sums := make([]*sink, len(rs))
+	g, gctx := errgroup.WithContext(ctx)
+	for i, r := range rs {
+		sums[i] = &sink{engine: e, stream: s, section: sw.Section(i)}
+		g.Go(func() error {
+			return e.read(gctx, exporters.Query{Streams: []dataset.Stream{s}, Range: r}, map[string]*sink{s.Name: sums[i]})
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return e.finish(ctx, sw, sums)
+}
+
+// together reads the streams of a group in one sequence.
+func (e *engine) together(ctx context.Context, streams []dataset.Stream) error {
+	sinks := map[string]*sink{}
+	writers := make([]*archive.StreamWriter, len(streams))
+	for i, s := range streams {
+		sw, err := e.w.Stream(s, 1)
+		if err != nil {
+			return err
+		}
+		writers[i] = sw
+		sinks[s.Name] = &sink{engine: e, stream: s, section: sw.Section(0), sorted: len(streams) == 1}
+	}
+	q := exporters.Query{Streams: streams}
+	if len(streams) == 1 && streams[0].Blobs {
+		q.Prior = e.w.Prior(streams[0].Name)
+	}
+	if err := e.read(ctx, q, sinks); err != nil {
+		return err
+	}
+	for i, s := range streams {
+		if err := e.finish(ctx, writers[i], []*sink{sinks[s.Name]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish ends a stream and says what is known about it.
+func (e *engine) finish(ctx context.Context, sw *archive.StreamWriter, sinks []*sink) error {
+	s := sinks[0].stream
+	for _, k := range sinks {
+		if k.schema != nil {
+			s.Schema = k.schema
+		}
+	}
+	sum := archive.StreamSummary{Grade: archive.BestEffort, Proof: "read once", Source: -1}
+	if c, ok := e.view.(exporters.Counter); ok {
+		n, err := c.Count(ctx, s)
+		if err != nil {
+			return fmt.Errorf("count %q: %w", s.Name, err)
+		}
+		sum.Source = n
+		var got int64
+		for _, k := range sinks {
+			got += k.records
+		}
+		switch {
+		case n == got:
+			sum.Grade, sum.Proof = archive.CountChecked, "read once; an independent count by the source agrees"
+		case n > got:
+			sum.Proof = fmt.Sprintf("read once; the source counts %d records, %d came", n, got)
+		}
+	}
+	sw.Summarise(s, sum)
+	return nil
+}

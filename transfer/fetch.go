@@ -1,0 +1,242 @@
+package transfer
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/dwp/sallyport/archive"
+	"github.com/dwp/sallyport/dataset"
+)
+
+// segmentsInFlight bounds the memory for blobs that are being read: so many full
+// segments, or as many small blobs as take the same room.
+const segmentsInFlight = 6
+
+// A budget lends buffers for segments.
+type budget struct {
+	weight *semaphore.Weighted
+	full   sync.Pool
+}
+
+func newBudget() *budget {
+	return &budget{weight: semaphore.NewWeighted(segmentsInFlight * archive.SegmentSize),
+		full: sync.Pool{New: func() any { b := make([]byte, archive.SegmentSize); return &b }}}
+}
+
+// get lends a buffer of n bytes. The caller calls put.
+func (b *budget) get(ctx context.Context, n int64) ([]byte, error) {
+	if err := b.weight.Acquire(ctx, n); err != nil {
+		return nil, err
+	}
+	if n > archive.SegmentSize/8 {
+		return (*b.full.Get().(*[]byte))[:n], nil
+	}
+	return make([]byte, n), nil
+}
+
+func (b *budget) put(buf []byte) {
+	b.weight.Release(int64(len(buf)))
+	if cap(buf) == archive.SegmentSize {
+		buf = buf[:cap(buf)]
+		b.full.Put(&buf)
+	}
+}
+
+// A fetch is a blob on its way from the source to packs.
+type fetch struct {
+	entry archive.Entry
+	gap   *dataset.Gap
+	done  chan struct{} // closed when entry or gap is final
+}
+
+// fetch reads a blob segment by segment. What the source cannot deliver is a gap; an
+// error is the end of the run.
+func (k *sink) fetch(ctx context.Context, f *fetch, b *dataset.Blob) error {
+	f.entry.HasBlob = true
+	c := &copier{k: k, id: k.w.NewBlob(), blob: b, hash: sha256.New(), f: f}
+	err := c.copy(ctx)
+	var fatal *storeError
+	switch {
+	case err == nil:
+		f.entry.Size = c.size
+		c.hash.Sum(f.entry.SHA256[:0])
+		k.Progress.Blobs.Add(1)
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.As(err, &fatal):
+		return fatal.err
+	}
+	g := dataset.Gap{Code: dataset.Unreadable, Detail: err.Error()}
+	var own *dataset.Gap
+	if errors.As(err, &own) {
+		g = *own
+	}
+	g.Stream, g.Key, g.Ordinal = k.stream.Name, f.entry.Key, f.entry.Ordinal
+	f.gap = &g
+	return nil
+}
+
+// A storeError is a failure on our side, which no gap can describe.
+type storeError struct{ err error }
+
+func (e *storeError) Error() string { return e.err.Error() }
+
+// A copier copies one blob.
+type copier struct {
+	k    *sink
+	id   archive.BlobID
+	blob *dataset.Blob
+	hash hash.Hash
+	f    *fetch
+	size int64
+}
+
+// copy reads a blob of known size by ranges and one of unknown size in one go.
+func (c *copier) copy(ctx context.Context) error {
+	if c.blob.Size < 0 {
+		return c.stream(ctx)
+	}
+	for n := 0; c.size < c.blob.Size || c.blob.Size == 0 && n == 0; n++ {
+		want := min(archive.SegmentSize, c.blob.Size-c.size)
+		body, err := c.blob.Open(ctx, c.size, want)
+		if err != nil {
+			return err
+		}
+		got, err := c.segment(ctx, body, n, want)
+		if last := c.size == c.blob.Size; err == nil && last {
+			err = atEnd(body)
+		}
+		if err = errors.Join(err, body.Close()); err != nil {
+			return err
+		}
+		if got != want {
+			return fmt.Errorf("%d bytes at offset %d came to an end after %d", want, c.size-got, got)
+		}
+	}
+	return nil
+}
+
+// atEnd makes sure that nothing comes after the bytes that were asked for.
+func atEnd(body io.Reader) error {
+	switch n, err := io.ReadFull(body, make([]byte, 1)); {
+	case n > 0:
+		return errors.New("more bytes came than the source announced")
+	case err != io.EOF:
+		return err
+	}
+	return nil
+}
+
+func (c *copier) stream(ctx context.Context) error {
+	body, err := c.blob.Open(ctx, 0, -1)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	for n := 0; ; n++ {
+		got, err := c.segment(ctx, body, n, archive.SegmentSize)
+		if err != nil {
+			return err
+		}
+		if got < archive.SegmentSize {
+			return nil
+		}
+	}
+}
+
+// segment reads one segment of at most want bytes, hashes it and stores it.
+func (c *copier) segment(ctx context.Context, body io.Reader, n int, want int64) (int64, error) {
+	if want == 0 {
+		return 0, nil
+	}
+	buf, err := c.k.budget.get(ctx, want)
+	if err != nil {
+		return 0, err
+	}
+	defer c.k.budget.put(buf)
+	got, err := io.ReadFull(body, buf)
+	if err == io.ErrUnexpectedEOF || err == io.EOF {
+		err = nil
+	}
+	if err != nil || got == 0 {
+		return int64(got), err
+	}
+	data := buf[:got]
+	c.hash.Write(data)
+	c.size += int64(got)
+	c.k.Progress.Bytes.Add(int64(got))
+	at, err := c.k.w.Segment(ctx, c.id, n, data)
+	if err != nil {
+		return int64(got), &storeError{err}
+	}
+	c.f.entry.Segments = append(c.f.entry.Segments, at)
+	return int64(got), nil
+}
+
+// drain writes the entries of a blob stream in their order. Those of a group's stream
+// come in any order and are sorted first.
+func (k *sink) drain(ctx context.Context) error {
+	for f := range k.queue {
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if f.gap != nil {
+			k.gap(ctx, *f.gap)
+			continue
+		}
+		if !k.sorted {
+			k.unsorted = append(k.unsorted, f.entry)
+			continue
+		}
+		if err := k.section.Entry(ctx, f.entry); err != nil {
+			return err
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	return k.writeUnsorted(ctx)
+}
+
+func (k *sink) writeUnsorted(ctx context.Context) error {
+	slices.SortStableFunc(k.unsorted, func(a, b archive.Entry) int {
+		return cmp.Or(strings.Compare(a.Key, b.Key), b.Ordinal-a.Ordinal)
+	})
+	for i, e := range k.unsorted {
+		if i > 0 && k.unsorted[i-1].Key == e.Key && k.unsorted[i-1].Ordinal == e.Ordinal {
+			if err := k.repeated(ctx, k.unsorted[i-1], e); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := k.section.Entry(ctx, e); err != nil {
+			return err
+		}
+	}
+	k.unsorted = nil
+	return nil
+}
+
+// repeated settles two entries of one identity: the same thing twice is once, and two
+// different things are a gap.
+func (k *sink) repeated(ctx context.Context, a, b archive.Entry) error {
+	if a.SHA256 == b.SHA256 && a.HasBlob == b.HasBlob && bytes.Equal(a.Data, b.Data) {
+		return nil
+	}
+	k.gap(ctx, dataset.Gap{Stream: k.stream.Name, Key: b.Key, Ordinal: b.Ordinal, Code: dataset.DuplicateKey, Detail: "two different blobs claim one key"})
+	return nil
+}

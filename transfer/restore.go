@@ -1,0 +1,225 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dwp/sallyport/archive"
+	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/exporters"
+)
+
+// A Restore fills an empty target from an unlocked snapshot.
+type Restore struct {
+	Snapshot *archive.Snapshot
+	Target   exporters.Target
+	Test     dataset.ID // marks what is loaded, so that only it is ever destroyed
+	Filter   Filter
+	Progress *Progress         // nil counts nothing
+	OnGap    func(dataset.Gap) // called for each gap as it is found, from any goroutine; may be nil
+}
+
+// A Filter says which records are restored. The zero Filter is all of them.
+type Filter struct {
+	Streams []string // names; empty means all
+	Prefix  string   // of keys
+	Key     string   // one key; empty means all
+	Version string   // one version of Key: its ordinal, or the version id that the source gave it
+}
+
+// A Restored says what a restore did.
+type Restored struct {
+	Streams []StreamRestored
+	Losses  []dataset.Loss // declared by the target before anything was loaded
+	Gaps    []dataset.Gap  // what it could not load, at most 10,000 of them
+	Missing int64          // gaps of the snapshot itself: what was never exported
+	Steps   []Step
+}
+
+// A StreamRestored counts one stream.
+type StreamRestored struct {
+	Name    string
+	Records int64
+	Gaps    int64
+}
+
+// A Step is a part of a restore with its time.
+type Step struct {
+	Name string
+	Took time.Duration
+}
+
+// maxGaps is how many gaps are kept by name; all are counted and given to OnGap.
+const maxGaps = 10_000
+
+// Run restores. The target is left as it is after an error, marked with the test.
+func (r Restore) Run(ctx context.Context) (*Restored, error) {
+	if r.Progress == nil {
+		r.Progress = new(Progress)
+	}
+	entries, err := r.entries()
+	if err != nil {
+		return nil, err
+	}
+	out := new(Restored)
+	for _, n := range r.Snapshot.Manifest.Gaps {
+		out.Missing += n
+	}
+	streams := make([]dataset.Stream, len(entries))
+	for i, e := range entries {
+		streams[i] = e.Stream
+		out.Losses = append(out.Losses, r.Target.Fidelity(e.Stream)...)
+	}
+	if err := out.time("begin", func() error { return r.Target.Begin(ctx, r.Test, streams) }); err != nil {
+		return out, fmt.Errorf("prepare target: %w", err)
+	}
+	for _, e := range entries {
+		err := out.time("load "+e.Stream.Name, func() error { return r.load(ctx, e, out) })
+		if err != nil {
+			return out, fmt.Errorf("load %q: %w", e.Stream.Name, err)
+		}
+	}
+	if err := out.time("finish", func() error { return r.Target.Finish(ctx) }); err != nil {
+		return out, fmt.Errorf("finish target: %w", err)
+	}
+	return out, nil
+}
+
+func (o *Restored) time(name string, f func() error) error {
+	start := time.Now()
+	err := f()
+	o.Steps = append(o.Steps, Step{name, time.Since(start)})
+	return err
+}
+
+// entries returns the streams that are restored.
+func (r *Restore) entries() ([]*archive.StreamEntry, error) {
+	var entries []*archive.StreamEntry
+	if len(r.Filter.Streams) == 0 {
+		for i := range r.Snapshot.Descriptor.Resources {
+			entries = append(entries, &r.Snapshot.Descriptor.Resources[i].Sallyport)
+		}
+		return entries, nil
+	}
+	for _, name := range r.Filter.Streams {
+		e, err := r.Snapshot.Stream(name)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+// load fills one stream. It fails with [fs.ErrNotExist] if the filter names a key that
+// the snapshot does not have.
+func (r *Restore) load(ctx context.Context, e *archive.StreamEntry, out *Restored) error {
+	sr := StreamRestored{Name: e.Stream.Name}
+	var readErr error
+	var mu sync.Mutex
+	recs := func(yield func(dataset.Record, error) bool) {
+		for rec, err := range oldestFirst(r.Snapshot.Records(ctx, e)) {
+			if err != nil {
+				readErr = err
+				yield(dataset.Record{}, err)
+				return
+			}
+			if !r.Filter.match(&rec) {
+				continue
+			}
+			sr.Records++
+			r.Progress.Records.Add(1)
+			if rec.Blob != nil {
+				r.Progress.Blobs.Add(1)
+				r.Progress.Bytes.Add(rec.Blob.Size)
+			}
+			if !yield(rec, nil) {
+				return
+			}
+		}
+	}
+	gap := func(g dataset.Gap) {
+		mu.Lock()
+		defer mu.Unlock()
+		g.Stream = e.Stream.Name
+		sr.Gaps++
+		r.Progress.Gaps.Add(1)
+		if len(out.Gaps) < maxGaps {
+			out.Gaps = append(out.Gaps, g)
+		}
+		if r.OnGap != nil {
+			r.OnGap(g)
+		}
+	}
+	err := r.Target.Load(ctx, e.Stream, iter.Seq2[dataset.Record, error](recs), gap)
+	mu.Lock()
+	defer mu.Unlock()
+	out.Streams = append(out.Streams, sr)
+	if err = errors.Join(err, readErr); err != nil {
+		return err
+	}
+	if r.Filter.Key != "" && sr.Records == 0 && len(r.Filter.Streams) > 0 {
+		return fmt.Errorf("key %q: %w", r.Filter.Key, fs.ErrNotExist)
+	}
+	return nil
+}
+
+// match reports whether a record is wanted.
+func (f *Filter) match(r *dataset.Record) bool {
+	if !strings.HasPrefix(r.Key, f.Prefix) || f.Key != "" && r.Key != f.Key {
+		return false
+	}
+	if f.Version == "" || f.Version == fmt.Sprint(r.Ordinal) {
+		return true
+	}
+	raw, ok := dataset.Lookup(r.Data, "version_id")
+	if !ok {
+		return false
+	}
+	v, err := dataset.Unquote(raw)
+	return err == nil && v == f.Version
+}
+
+// oldestFirst turns the versions of each key round: archives have them from the newest,
+// targets are filled from the oldest. The versions of one key are held meanwhile,
+// without their bytes.
+func oldestFirst(recs iter.Seq2[dataset.Record, error]) iter.Seq2[dataset.Record, error] {
+	return func(yield func(dataset.Record, error) bool) {
+		var held []dataset.Record
+		flush := func() bool {
+			for _, r := range slices.Backward(held) {
+				if !yield(r, nil) {
+					return false
+				}
+			}
+			held = held[:0]
+			return true
+		}
+		for r, err := range recs {
+			if err != nil {
+				if flush() {
+					yield(r, err)
+				}
+				return
+			}
+			if r.Ordinal == 0 && len(held) == 0 {
+				if !yield(r, nil) {
+					return
+				}
+				continue
+			}
+			if len(held) > 0 && held[0].Key != r.Key && !flush() {
+				return
+			}
+			held = append(held, r)
+		}
+		flush()
+	}
+}

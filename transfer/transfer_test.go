@@ -1,0 +1,192 @@
+package transfer_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dwp/sallyport/archive"
+	"github.com/dwp/sallyport/archive/archivetest"
+	"github.com/dwp/sallyport/crypto"
+	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/exporters"
+	"github.com/dwp/sallyport/exporters/memory"
+	"github.com/dwp/sallyport/fixtures/keys"
+	"github.com/dwp/sallyport/transfer"
+)
+
+// A bench is an archive with its keys.
+type bench struct {
+	a      *archive.Archive
+	store  *archivetest.Memory
+	signer *crypto.Signer
+	seal   *crypto.Sealer
+	open   *crypto.Opener
+	state  string
+}
+
+func newBench(t testing.TB) *bench {
+	t.Helper()
+	b := &bench{store: new(archivetest.Memory), state: t.TempDir()}
+	private, public, err := crypto.GenerateSigningKey("exporter")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.signer, err = crypto.ParseSigner(private); err != nil {
+		t.Fatal(err)
+	}
+	trust, err := crypto.ParseAllowedSigners([]byte(`exporter namespaces="sallyport-*" `+public), "allowed_signers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, recipient, err := crypto.GenerateIdentity(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.open, err = crypto.ParseIdentities(file, "identity"); err != nil {
+		t.Fatal(err)
+	}
+	if b.seal, err = crypto.NewSealer(recipient); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := archive.Init(t.Context(), b.store, b.signer, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if b.a, err = archive.Open(t.Context(), b.store, trust); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *bench) job(src *memory.Source) transfer.Job {
+	return transfer.Job{
+		Archive: b.a,
+		Options: archive.Options{Service: "memory", Exporter: "memory", Classification: "OFFICIAL", Product: "test",
+			Signer: b.signer, Recipients: b.seal, State: b.state},
+		Open: func(ctx context.Context) (exporters.Exporter, error) { return src.Open(ctx) },
+	}
+}
+
+func (b *bench) snapshot(t testing.TB, d *archive.Decision) *archive.Snapshot {
+	t.Helper()
+	s, err := b.a.Snapshot(t.Context(), "memory", d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Unlock(t.Context(), b.open); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// contents reads all that a source offers: identity to canonical data and bytes. Equal
+// records of a keyless stream are counted.
+func contents(t testing.TB, src *memory.Source) map[string]string {
+	t.Helper()
+	view, err := src.Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close()
+	streams, err := view.Streams(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	byGroup := map[string][]dataset.Stream{}
+	for _, s := range streams {
+		id := s.Group
+		if id == "" {
+			id = "alone:" + s.Name
+		}
+		byGroup[id] = append(byGroup[id], s)
+	}
+	all := map[string]string{}
+	for _, s := range streams {
+		all["stream "+s.Name] = ""
+	}
+	for _, group := range byGroup {
+		for r, err := range view.Read(t.Context(), exporters.Query{Streams: group}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			form, err := dataset.Canonical(nil, r.Data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			value := string(form)
+			if r.Blob != nil {
+				body, err := r.Blob.Open(t.Context(), 0, -1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				h := sha256.New()
+				if _, err := io.Copy(h, body); err != nil {
+					t.Fatal(err)
+				}
+				body.Close()
+				value += fmt.Sprintf(" %x", h.Sum(nil))
+			}
+			id := fmt.Sprintf("%s %q %d", r.Stream, r.Key, r.Ordinal)
+			for n := 0; ; n++ {
+				if _, taken := all[fmt.Sprint(id, " #", n)]; !taken {
+					all[fmt.Sprint(id, " #", n)] = value
+					break
+				}
+			}
+		}
+	}
+	return all
+}
+
+func compare(t testing.TB, want, got map[string]string) {
+	t.Helper()
+	for id, v := range want {
+		if g, ok := got[id]; !ok {
+			t.Errorf("missing: %s", id)
+		} else if g != v {
+			t.Errorf("%s is %s; want %s", id, g, v)
+		}
+	}
+	for id := range got {
+		if _, ok := want[id]; !ok {
+			t.Errorf("extra: %s", id)
+		}
+	}
+}
+
+func TestAwkwardSourceSurvivesArchiveAndRestore(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	src := memory.Awkward(keys.Awkward())
+	d, err := transfer.Export(t.Context(), b.job(src))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Manifest.State != archive.Complete {
+		t.Fatalf("snapshot is %s with gaps %v", d.Manifest.State, d.Manifest.Gaps)
+	}
+	dst := new(memory.Target)
+	out, err := transfer.Restore{Snapshot: b.snapshot(t, d), Target: dst, Test: dataset.NewID()}.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range out.Gaps {
+		t.Errorf("gap on restore: %v", &g)
+	}
+	compare(t, contents(t, src), contents(t, dst.Loaded()))
+	if err := dst.Err(); err != nil {
+		t.Error(err)
+	}
+	if err := src.Err(); err != nil {
+		t.Error(err)
+	}
+	for _, n := range b.store.Names() {
+		if strings.Contains(string(b.store.Bytes(n)), "letter.pdf") {
+			t.Errorf("%s names a source item", n)
+		}
+	}
+}
