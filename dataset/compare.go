@@ -91,16 +91,13 @@ func (c *Comparer) Value(data []byte, blob Hash) (value Hash, withheld int, err 
 
 // Form appends the compared form of a record to dst and counts what it withholds.
 func (c *Comparer) Form(dst, data []byte) (form []byte, withheld int, err error) {
-	if err := CheckObject(data); err != nil {
-		return dst, 0, err
-	}
-	if c.sorted, err = Canonical(c.sorted[:0], data); err != nil {
+	if c.sorted, err = canonicalObject(c.sorted[:0], data); err != nil {
 		return dst, 0, err
 	}
 	if len(c.volatile) == 0 && len(c.fields) == 0 {
 		return append(dst, c.sorted...), 0, nil
 	}
-	p := newParser(c.sorted)
+	p := newChecker(c.sorted)
 	defer p.release()
 	form = append(dst, '{')
 	start := len(form)
@@ -113,17 +110,16 @@ func (c *Comparer) Form(dst, data []byte) (form []byte, withheld int, err error)
 			form = append(form, ',')
 		}
 		form = append(form, c.sorted[at:from]...)
-		form = c.appendByValue(form, string(name), c.sorted[from:to])
+		form = appendByValue(form, c.fields[string(name)], c.sorted[from:to])
 		return true
 	})
 	return append(form, '}'), withheld, err
 }
 
 // appendByValue appends the valid compact raw value of a top-level field as it is
-// compared.
-func (c *Comparer) appendByValue(dst []byte, name string, raw []byte) []byte {
-	f, ok := c.fields[name]
-	if !ok || cellKind(f) == jsonCell {
+// compared. f is the zero Field if the schema does not know it.
+func appendByValue(dst []byte, f Field, raw []byte) []byte {
+	if k := cellKind(f); k == notACell || k == jsonCell {
 		return append(dst, raw...)
 	}
 	if raw[0] != '"' {
@@ -163,8 +159,8 @@ func (c *Comparer) Diff(a, b []byte, max int) (diffs []FieldDiff, total int, err
 	}
 	d := differ{max: max}
 	for _, name := range unionOfKeys(left, right) {
-		l, r := left[name], right[name]
-		if c.volatile[name] || l != nil && r != nil && bytes.Equal(c.appendByValue(nil, name, l), c.appendByValue(nil, name, r)) {
+		l, r, f := left[name], right[name], c.fields[name]
+		if c.volatile[name] || l != nil && r != nil && bytes.Equal(appendByValue(nil, f, l), appendByValue(nil, f, r)) {
 			continue
 		}
 		d.compare(pointer("", name), l, r, 1)
@@ -173,14 +169,19 @@ func (c *Comparer) Diff(a, b []byte, max int) (diffs []FieldDiff, total int, err
 }
 
 func canonicalFields(obj []byte) (map[string]json.RawMessage, error) {
-	if err := CheckObject(obj); err != nil {
-		return nil, err
-	}
-	sorted, err := Canonical(nil, obj)
+	sorted, err := canonicalObject(nil, obj)
 	if err != nil {
 		return nil, err
 	}
 	return maps.Collect(Fields(sorted)), nil
+}
+
+func canonicalObject(dst, obj []byte) ([]byte, error) {
+	out, err := Canonical(dst, obj)
+	if err == nil && out[len(dst)] != '{' {
+		return dst, &SyntaxError{0, "not a JSON object"}
+	}
+	return out, err
 }
 
 func unionOfKeys(a, b map[string]json.RawMessage) []string {
@@ -230,7 +231,7 @@ func at(values []json.RawMessage, i int) json.RawMessage {
 
 // elements returns the elements of a valid compact array.
 func elements(array []byte) []json.RawMessage {
-	p := newParser(array)
+	p := newChecker(array)
 	defer p.release()
 	var values []json.RawMessage
 	for p.pos = 1; p.pos < len(array)-1; p.pos++ { // over the comma

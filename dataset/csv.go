@@ -20,9 +20,9 @@ import (
 //
 //	COPY t FROM 'file.csv' WITH (FORMAT csv, HEADER true, NULL '\N', ENCODING 'UTF8')
 //
-// and gets the same values and the same NULLs. Two things are PostgreSQL's own limits:
-// its texts cannot hold NUL, and before version 18 it takes a line that is only \.
-// inside a quoted value for the end of the data.
+// and gets the same values and the same NULLs. Two limits are PostgreSQL's own: its texts
+// cannot hold NUL, and psql's \copy (before version 18; COPY itself does not) takes a
+// line that is only \. for the end of the data even inside quotes.
 //
 // encoding/csv cannot do this: it turns CRLF inside a value into LF, drops a row whose
 // only value is empty, and knows no NULL.

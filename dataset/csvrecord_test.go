@@ -144,3 +144,21 @@ func TestCSVKeepsEveryRecord(t *testing.T) {
 		}
 	})
 }
+
+func FuzzTableRecord(f *testing.F) {
+	f.Add("1", "x", "true", `{"a":1}`)
+	f.Add("1e5", "\xff", "false", `[ ]`)
+	f.Add("", "", "", "null")
+	table := newTable(f, &dataset.Schema{Fields: []dataset.Field{{Name: "n", Type: dataset.Number}, {Name: "s", Type: dataset.String}, {Name: "b", Type: dataset.Boolean}, {Name: "j", Type: dataset.AnyType}}})
+	f.Fuzz(func(t *testing.T, n, s, b, j string) {
+		row := cells(n, s, b, j)
+		record, err := table.Record(nil, row)
+		if err != nil {
+			return
+		}
+		back, absent, err := table.Row(nil, record)
+		if err != nil || absent != 0 || !slices.Equal(row, back) {
+			t.Errorf("%v became %s and then %v, %d, %v", row, record, back, absent, err)
+		}
+	})
+}

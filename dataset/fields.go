@@ -14,7 +14,7 @@ import (
 // first mistake come out; [CheckObject] finds it.
 func Fields(obj []byte) iter.Seq2[string, json.RawMessage] {
 	return func(yield func(string, json.RawMessage) bool) {
-		p := newParser(obj)
+		p := newChecker(obj)
 		defer p.release()
 		p.each(func(name []byte, _, from, to int) bool {
 			return yield(string(name), obj[from:to:to])
@@ -25,7 +25,7 @@ func Fields(obj []byte) iter.Seq2[string, json.RawMessage] {
 // Lookup returns the value of the member of obj called name, a slice of obj, and
 // whether there is one. obj must be valid, as for [Fields].
 func Lookup(obj []byte, name string) (json.RawMessage, bool) {
-	p := newParser(obj)
+	p := newChecker(obj)
 	defer p.release()
 	var value json.RawMessage
 	p.each(func(n []byte, _, from, to int) bool {
@@ -41,7 +41,7 @@ func Lookup(obj []byte, name string) (json.RawMessage, bool) {
 // left out. It fails with a *[SyntaxError] unless obj is a JSON object, and then
 // returns dst as it was.
 func Omit(dst, obj []byte, names ...string) ([]byte, int, error) {
-	p := newParser(obj)
+	p := newChecker(obj)
 	defer p.release()
 	out, omitted := append(dst, '{'), 0
 	start := len(out)
@@ -65,7 +65,7 @@ func Omit(dst, obj []byte, names ...string) ([]byte, int, error) {
 // CheckObject fails with a *[SyntaxError] unless src is a JSON object that [Compact]
 // accepts.
 func CheckObject(src []byte) error {
-	p := newParser(src)
+	p := newChecker(src)
 	defer p.release()
 	p.space()
 	if !p.at('{') {

@@ -63,6 +63,7 @@ type parser struct {
 	dst    []byte
 	kept   int // src before this is in dst, or was left out
 	sorted bool
+	only   bool // only check: keep nothing
 	depth  int
 
 	members []member // of the objects that are open, innermost last
@@ -79,6 +80,13 @@ type member struct {
 
 // parsers are kept, because records are many and small.
 var parsers = sync.Pool{New: func() any { return new(parser) }}
+
+// newChecker returns a parser that keeps nothing.
+func newChecker(src []byte) *parser {
+	p := newParser(src)
+	p.only = true
+	return p
+}
 
 func newParser(src []byte) *parser {
 	p := parsers.Get().(*parser)
@@ -100,7 +108,9 @@ func (p *parser) fail(reason string) error { return &SyntaxError{p.pos, reason} 
 
 // flush keeps all up to pos.
 func (p *parser) flush(pos int) {
-	p.dst = append(p.dst, p.src[p.kept:pos]...)
+	if !p.only {
+		p.dst = append(p.dst, p.src[p.kept:pos]...)
+	}
 	p.kept = pos
 }
 

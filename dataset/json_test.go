@@ -256,18 +256,6 @@ func TestOmitLeavesOutNamedMembers(t *testing.T) {
 	}
 }
 
-func TestAppendingAndLookingDoNotAllocateForSmallRecords(t *testing.T) {
-	src := []byte(`{"id": 12345, "name": "somebody", "tags": ["a", "b"], "when": "2026-01-01T00:00:00Z"}`)
-	dst := make([]byte, 0, 1024)
-	if n := testing.AllocsPerRun(1000, func() {
-		if _, err := dataset.Compact(dst, src); err != nil {
-			t.Fatal(err)
-		}
-	}); n >= 1 {
-		t.Errorf("%v allocations a record", n)
-	}
-}
-
 func benchRecords() map[string][]byte {
 	wide := map[string]any{}
 	for i := range 50 {

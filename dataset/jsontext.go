@@ -1,6 +1,7 @@
 package dataset
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -61,7 +62,7 @@ func quote[T string | []byte](dst []byte, s T) []byte {
 // Unquote returns the value of a JSON string. It fails with a *[SyntaxError] if raw is
 // not exactly one JSON string, and with [ErrSurrogate] if no text is its value.
 func Unquote(raw []byte) (string, error) {
-	p := parser{src: raw}
+	p := parser{src: raw, only: true}
 	if !p.at('"') {
 		return "", p.fail("not a JSON string")
 	}
@@ -220,7 +221,7 @@ func requoteAll(text []byte) []byte {
 		return text
 	}
 	dst := make([]byte, 0, len(text))
-	p := parser{src: text}
+	p := parser{src: text, only: true}
 	for p.pos < len(text) {
 		if text[p.pos] != '"' {
 			dst = append(dst, text[p.pos])
@@ -239,6 +240,9 @@ func requoteAll(text []byte) []byte {
 // appendRequoted appends the valid JSON string raw, quoted as Quote does if it has a
 // value.
 func appendRequoted(dst, raw []byte) []byte {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return append(dst, raw...) // nothing is escaped, and nothing had to be
+	}
 	s, err := Unquote(raw)
 	if err != nil {
 		return append(dst, raw...)

@@ -252,3 +252,31 @@ func countLines(r io.Reader) (n int, err error) {
 	}
 	return n, nil
 }
+
+func FuzzText(f *testing.F) {
+	for _, k := range keys.Awkward() {
+		f.Add([]byte(k))
+		f.Add(append(dataset.AppendText([]byte{'{'}, "key", k), '}'))
+	}
+	f.Add([]byte(`"\ud83d\ude00\ud800"`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		obj := append(dataset.AppendText([]byte{'{'}, "key", string(b)), '}')
+		if back, ok, err := dataset.TextField(obj, "key"); !ok || err != nil || back != string(b) {
+			t.Errorf("%q became %s and then %q, %v, %v", b, obj, back, ok, err)
+		}
+		if s, err := dataset.Unquote(b); err == nil {
+			var std string
+			if !utf8.ValidString(s) || json.Unmarshal(b, &std) != nil || std != s {
+				t.Errorf("Unquote(%q) = %q; encoding/json says %q", b, s, std)
+			}
+		}
+		if key, err := dataset.Key([]json.RawMessage{b}); err == nil {
+			if again, err := dataset.Key([]json.RawMessage{json.RawMessage(key[1 : len(key)-1])}); err != nil || again != key {
+				t.Errorf("Key(%q) = %q, whose key is %q, %v", b, key, again, err)
+			}
+		}
+		if dataset.CheckObject(b) == nil {
+			dataset.TextField(b, "key") // must not panic
+		}
+	})
+}

@@ -51,10 +51,13 @@ func isNumber(raw []byte) bool {
 	return len(raw) > 0 && p.number() == nil && p.pos == len(raw)
 }
 
-// addExponent adds n to an exponent of a JSON number, which may be empty.
+// addExponent adds n to an exponent of a JSON number, which is empty if there is none.
 func addExponent(exponent string, n int) string {
+	if exponent == "" {
+		return strconv.Itoa(n)
+	}
 	if len(exponent) <= 18 {
-		x, _ := strconv.ParseInt(exponent, 10, 64) // empty is 0
+		x, _ := strconv.ParseInt(exponent, 10, 64) // its syntax is known to be right
 		return strconv.FormatInt(x+int64(n), 10)
 	}
 	sum := big.NewInt(int64(n))

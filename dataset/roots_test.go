@@ -300,3 +300,28 @@ func BenchmarkPartRoot(b *testing.B) {
 		})
 	}
 }
+
+func FuzzProof(f *testing.F) {
+	w := newWorld(f, [][]int{{3}, {2, 5}})
+	line := w.lines[1][1][4]
+	good, err := json.Marshal(w.prove(f, 1, 1, 4))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good, line)
+	f.Add([]byte(`{"part":{"index":0,"size":1}}`), []byte(`{}`))
+	lines := make(map[string]bool)
+	for _, stream := range w.lines {
+		for _, part := range stream {
+			for _, l := range part {
+				lines[string(l)] = true
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, doc, line []byte) {
+		var p dataset.Proof
+		if json.Unmarshal(doc, &p) == nil && p.Check(line, w.root) == nil && !lines[string(line)] {
+			t.Errorf("%q is proven by %s", line, doc)
+		}
+	})
+}
