@@ -2,7 +2,6 @@ package dataset
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -141,8 +140,8 @@ type CSVReader struct {
 	err     error // ends the table
 }
 
-// NewCSVReader reads the row of column names. Rows whose texts have more than max bytes
-// together are refused.
+// NewCSVReader reads the row of column names. A row whose texts have more than max bytes
+// together is refused, and so are more than max columns; memory is bounded by that.
 func NewCSVReader(r io.Reader, max int) (*CSVReader, error) {
 	cr := &CSVReader{r: bufio.NewReaderSize(r, 64<<10), max: max}
 	row, err := cr.readRow(nil)
@@ -197,7 +196,14 @@ func (r *CSVReader) inside(column int, err error) error {
 
 func (r *CSVReader) readRow(dst []Cell) ([]Cell, error) {
 	r.size = 0
+	most := len(r.columns)
+	if most == 0 {
+		most = r.max
+	}
 	for column := 1; ; column++ {
+		if column > most {
+			return dst, r.fail(0, fmt.Sprintf("has more than %d cells", most))
+		}
 		c, err := r.r.ReadByte()
 		if err == io.EOF && column == 1 {
 			return dst, io.EOF
@@ -205,9 +211,9 @@ func (r *CSVReader) readRow(dst []Cell) ([]Cell, error) {
 		if err != nil {
 			return dst, r.inside(column, err)
 		}
-		cell, err := r.readCell(c)
+		cell, err := r.readCell(column, c)
 		if err != nil {
-			return dst, r.locate(column, err)
+			return dst, err
 		}
 		dst = append(dst, cell)
 		switch c, err = r.r.ReadByte(); {
@@ -221,52 +227,38 @@ func (r *CSVReader) readRow(dst []Cell) ([]Cell, error) {
 	}
 }
 
-// errCSV is what is wrong with a cell that readCell reads.
-type errCSV string
-
-func (e errCSV) Error() string { return string(e) }
-
-// locate gives an error of readCell its place.
-func (r *CSVReader) locate(column int, err error) error {
-	var reason errCSV
-	if errors.As(err, &reason) {
-		return r.fail(column, string(reason))
-	}
-	return r.inside(column, err)
-}
-
 // readCell reads the cell that begins with c.
-func (r *CSVReader) readCell(c byte) (Cell, error) {
+func (r *CSVReader) readCell(column int, c byte) (Cell, error) {
 	switch c {
 	case '\\':
 		c, err := r.r.ReadByte()
 		if err != nil {
-			return Cell{}, err
+			return Cell{}, r.inside(column, err)
 		}
 		if c != 'N' {
-			return Cell{}, errCSV(`only \N may stand without quotes`)
+			return Cell{}, r.fail(column, `only \N may stand without quotes`)
 		}
 		return Cell{Null: true}, nil
 	case '"':
 	default:
-		return Cell{}, errCSV("a value without quotes")
+		return Cell{}, r.fail(column, "a value without quotes")
 	}
 	r.text = r.text[:0]
 	for {
 		chunk, err := r.r.ReadSlice('"')
 		if r.size += len(chunk); r.size-1 > r.max {
-			return Cell{}, errCSV("row is too long")
+			return Cell{}, r.fail(column, "row is too long")
 		}
 		r.text = append(r.text, chunk...)
 		if err == bufio.ErrBufferFull {
 			continue
 		}
 		if err != nil {
-			return Cell{}, err
+			return Cell{}, r.inside(column, err)
 		}
 		next, err := r.r.Peek(1)
 		if err != nil {
-			return Cell{}, err
+			return Cell{}, r.inside(column, err)
 		}
 		if next[0] == '"' { // a doubled quote: its first half is the end of chunk
 			r.r.Discard(1)
@@ -275,7 +267,7 @@ func (r *CSVReader) readCell(c byte) (Cell, error) {
 		text := r.text[:len(r.text)-1]
 		r.size-- // the closing quote
 		if !utf8.Valid(text) {
-			return Cell{}, errCSV(ErrNotUTF8.Error())
+			return Cell{}, r.fail(column, ErrNotUTF8.Error())
 		}
 		return Cell{Text: string(text)}, nil
 	}

@@ -134,6 +134,7 @@ func TestCSVReaderRefusesWhatIsNeverWritten(t *testing.T) {
 		head + "\n", head + "\"1\"\n", head + "\"1\",\"2\",\"3\"\n", head + "\"1\",\"2\"", head + "\"1\",", head + "\"1\",\"2", head + "\"1", head + "\\", head + "\\N",
 		head + "1,2\n", head + "\"1\",\n", head + "\"1\",2\n", head + "\"1\",\\n\n", head + "\"1\",\\Nx\n", head + "\"1\",\\NN\n", head + " \"1\",\"2\"\n", head + "\"1\" ,\"2\"\n", head + "\"1\"x,\"2\"\n",
 		head + "\"1\",\"2\"\r\n", head + "\"1\",\"\xff\"\n", head + "\"1\",\"2\"\n\n", head + "\\.\n", head + "'1','2'\n", head + "\"1\"\t\"2\"\n", head + "\"1\",\"" + strings.Repeat("x", 100) + "\"\n",
+		"\"a\"" + strings.Repeat(",\"\"", 60) + "\n", head + strings.Repeat("\"\",", 1000),
 	} {
 		_, rows, err := readCSV(strings.NewReader(file), 50)
 		var bad *dataset.CSVError

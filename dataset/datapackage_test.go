@@ -178,11 +178,13 @@ func TestCSVWDescribesTheColumns(t *testing.T) {
 	}
 }
 
+type embedded struct{ Promoted string }
+
 func TestEncodeJSONRefusesTextThatIsNotUTF8(t *testing.T) {
 	const bad = "a\xffb"
 	for name, v := range map[string]any{
 		"a string": bad, "a field": dataset.Field{Name: bad}, "a slice": []string{"x", bad}, "a map": map[string]int{bad: 1}, "a value": map[string]any{"x": []any{bad}},
-		"a pointer": &dataset.Stream{Schema: &dataset.Schema{PrimaryKey: []string{bad}}}, "a raw message": dataset.Stream{Attributes: json.RawMessage("\"" + bad + "\"")},
+		"a pointer": &dataset.Stream{Schema: &dataset.Schema{PrimaryKey: []string{bad}}}, "an embedded field": struct{ embedded }{embedded{bad}}, "a raw message": dataset.Stream{Attributes: json.RawMessage("\"" + bad + "\"")},
 	} {
 		if b, err := dataset.EncodeJSON(v); !errors.Is(err, dataset.ErrNotUTF8) {
 			t.Errorf("%s became %s, %v", name, b, err)

@@ -26,7 +26,8 @@ func EncodeJSON(v any) ([]byte, error) {
 
 // checkStrings fails with [ErrNotUTF8] at the first string in v that is not UTF-8; path
 // says where v is. Values with encoders of their own are looked into as well, which can
-// refuse a string that would not be written: that is the safe side.
+// refuse a string that would not be written; what those encoders make of others is up to
+// them.
 func checkStrings(v reflect.Value, path string) error {
 	switch v.Kind() {
 	case reflect.String:
@@ -39,8 +40,8 @@ func checkStrings(v reflect.Value, path string) error {
 		}
 	case reflect.Struct:
 		for field, value := range v.Fields() {
-			if !field.IsExported() || field.Tag.Get("json") == "-" {
-				continue
+			if !field.IsExported() && !field.Anonymous || field.Tag.Get("json") == "-" {
+				continue // never written
 			}
 			if err := checkStrings(value, path+"."+field.Name); err != nil {
 				return err
@@ -57,23 +58,17 @@ func checkStrings(v reflect.Value, path string) error {
 		}
 	case reflect.Slice, reflect.Array:
 		if v.Type().Elem().Kind() == reflect.Uint8 {
-			return checkRaw(v, path)
+			// Bytes are written as base64 or by their own encoder, unless they are JSON.
+			if v.Type() == reflect.TypeFor[json.RawMessage]() && !utf8.Valid(v.Bytes()) {
+				return fmt.Errorf("%s: %w", path, ErrNotUTF8)
+			}
+			return nil
 		}
 		for i := range v.Len() {
 			if err := checkStrings(v.Index(i), fmt.Sprintf("%s[%d]", path, i)); err != nil {
 				return err
 			}
 		}
-	}
-	return nil
-}
-
-// checkRaw fails if v is a json.RawMessage that is not UTF-8. Other bytes are encoded as
-// base64 or hex.
-func checkRaw(v reflect.Value, path string) error {
-	raw, ok := v.Interface().(json.RawMessage)
-	if ok && !utf8.Valid(raw) {
-		return fmt.Errorf("%s: %w", path, ErrNotUTF8)
 	}
 	return nil
 }

@@ -5,7 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/hex"
-	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -26,12 +26,15 @@ func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 
 // UnmarshalText implements [encoding.TextUnmarshaler]. It accepts only what
 // MarshalText writes, and leaves h alone on error.
-func (h *Hash) UnmarshalText(b []byte) error {
-	var t Hash
-	if n, err := hex.Decode(t[:], b); err != nil || n != len(t) || len(b) != 2*len(t) || t.String() != string(b) {
-		return errors.New("malformed hash")
+func (h *Hash) UnmarshalText(b []byte) error { return parseHex(h[:], b, "hash") }
+
+// parseHex sets dst from its lower-case hex digits, or leaves it alone.
+func parseHex(dst, text []byte, what string) error {
+	b, err := hex.DecodeString(string(text))
+	if err != nil || len(b) != len(dst) || hex.EncodeToString(b) != string(text) {
+		return fmt.Errorf("malformed %s", what)
 	}
-	*h = t
+	copy(dst, b)
 	return nil
 }
 

@@ -346,13 +346,3 @@ func (k PartKey) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, k[
 // UnmarshalText implements [encoding.TextUnmarshaler]. It accepts only what MarshalText
 // writes, and leaves k alone on error.
 func (k *PartKey) UnmarshalText(text []byte) error { return parseHex(k[:], text, "part key") }
-
-// parseHex sets dst from its lower-case hex digits, or leaves it alone.
-func parseHex(dst, text []byte, what string) error {
-	b, err := hex.DecodeString(string(text))
-	if err != nil || len(b) != len(dst) || hex.EncodeToString(b) != string(text) {
-		return fmt.Errorf("malformed %s", what)
-	}
-	copy(dst, b)
-	return nil
-}
