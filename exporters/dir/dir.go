@@ -13,6 +13,9 @@
 //	                            {"path","key","ordinal","size","sha256","data"}
 //	<stream>.jsonl              one line a record of any other stream: its data
 //	<stream>.keymap.jsonl       {"key","ordinal"} of the record on the same line
+//	<stream>.csv                instead of JSON Lines, if asked for and the stream has a
+//	                            schema; with a CSVW file <stream>.csv-metadata.json, and
+//	                            in the keymap, as absent, the fields a record lacks
 //
 // objects, versions and keymap.jsonl are at the top if the snapshot has one blob stream,
 // else below a directory named after each. Paths follow the rule of [dataset.Paths]:
@@ -97,7 +100,7 @@ func (p place) versions() string { return path.Join(p.Base, "versions") }
 
 // places gives each stream its place. Names that a file system may take for one another
 // are told apart by a number.
-func places(all []dataset.Stream) []place {
+func places(all []dataset.Stream, csv bool) []place {
 	blobs := 0
 	for _, s := range all {
 		if s.Blobs {
@@ -113,6 +116,9 @@ func places(all []dataset.Stream) []place {
 		case s.Blobs:
 			base := claim(taken, s.Name, "")
 			ps = append(ps, place{Stream: s, Base: base, Keymap: base + "/keymap.jsonl"})
+		case csv && hasColumns(s.Schema):
+			base := claim(taken, s.Name, ".csv", ".csv-metadata.json", ".keymap.jsonl")
+			ps = append(ps, place{Stream: s, Table: base + ".csv", Keymap: base + ".keymap.jsonl"})
 		default:
 			base := claim(taken, s.Name, ".jsonl", ".keymap.jsonl")
 			ps = append(ps, place{Stream: s, Table: base + ".jsonl", Keymap: base + ".keymap.jsonl"})
@@ -120,6 +126,15 @@ func places(all []dataset.Stream) []place {
 	}
 	slices.SortFunc(ps, func(a, b place) int { return strings.Compare(a.Stream.Name, b.Stream.Name) })
 	return ps
+}
+
+// hasColumns reports whether records of s can be rows.
+func hasColumns(s *dataset.Schema) bool {
+	if s == nil || len(s.Fields) == 0 {
+		return false
+	}
+	_, err := dataset.NewTable(s)
+	return err == nil
 }
 
 // claim returns a file name for a stream that is free with all suffixes, and takes it.

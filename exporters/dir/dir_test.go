@@ -38,7 +38,7 @@ func view1(t *testing.T, s *memory.Source) exporters.Exporter {
 func load(t *testing.T, src *memory.Source) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "restored")
-	dst := NewTarget(dir, Options{})
+	dst := NewTarget(dir, Options{NoSync: true})
 	loadInto(t, dst, src)
 	if err := dst.Close(); err != nil {
 		t.Fatal(err)
@@ -122,7 +122,7 @@ func TestTargetKeepsTheLaw(t *testing.T) {
 		if !existing {
 			dir = filepath.Join(dir, "made", "here")
 		}
-		dst := NewTarget(dir, Options{})
+		dst := NewTarget(dir, Options{NoSync: true})
 		if err := exportertest.CheckTarget(t.Context(), dst, view1(t, memory.Awkward(keys.Awkward()))); err != nil {
 			t.Fatal(err)
 		}
@@ -229,7 +229,7 @@ func TestVersionsMayBeLoadedInEitherOrder(t *testing.T) {
 	}
 	for _, rising := range []bool{true, false} {
 		dir := filepath.Join(t.TempDir(), "d")
-		dst := NewTarget(dir, Options{})
+		dst := NewTarget(dir, Options{NoSync: true})
 		if err := dst.Begin(t.Context(), "t", []dataset.Stream{objects}); err != nil {
 			t.Fatal(err)
 		}
@@ -336,7 +336,7 @@ func TestTableLinesLostOrAddedAreErrors(t *testing.T) {
 func TestUnfinishedRestoreIsNoSource(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "d")
-	dst := NewTarget(dir, Options{})
+	dst := NewTarget(dir, Options{NoSync: true})
 	if err := dst.Begin(t.Context(), "t", []dataset.Stream{objects}); err != nil {
 		t.Fatal(err)
 	}
@@ -354,7 +354,7 @@ func TestBeginRefusesWhatIsNotEmpty(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	os.WriteFile(dir+"/mine", []byte("keep"), 0o600)
-	dst := NewTarget(dir, Options{})
+	dst := NewTarget(dir, Options{NoSync: true})
 	if err := exportertest.CheckRefusal(t.Context(), dst); err != nil {
 		t.Error(err)
 	}
@@ -370,7 +370,7 @@ func TestDestroyLeavesWhatIsNotOurs(t *testing.T) {
 	outside := filepath.Join(filepath.Dir(dir), "outside")
 	os.WriteFile(outside, []byte("keep"), 0o600)
 	os.Symlink(outside, dir+"/objects/link")
-	dst := NewTarget(dir, Options{})
+	dst := NewTarget(dir, Options{NoSync: true})
 	if err := dst.Destroy(t.Context(), "other"); !errors.Is(err, exporters.ErrNotOurs) {
 		t.Errorf("Destroy of another test = %v", err)
 	}
@@ -394,7 +394,7 @@ func TestDestroyLeavesWhatIsNotOurs(t *testing.T) {
 func TestCapitalsAreEncodedWhereCaseIsIgnored(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "d")
-	dst := NewTarget(dir, Options{})
+	dst := NewTarget(dir, Options{NoSync: true})
 	dst.ignoresCase = func(*os.Root) (bool, error) { return true, nil }
 	s := new(memory.Source)
 	for _, k := range []string{"FILE", "File", "file", "\xff"} {
@@ -415,6 +415,68 @@ func TestCapitalsAreEncodedWhereCaseIsIgnored(t *testing.T) {
 	}
 }
 
+func TestTablesCanBeCSV(t *testing.T) {
+	t.Parallel()
+	src := new(memory.Source)
+	src.Generate(memory.RowStream("made up"), 100, memory.Row(1))
+	text := dataset.Stream{Name: "text", Schema: &dataset.Schema{Fields: []dataset.Field{{Name: "a", Type: dataset.String}, {Name: "b", Type: dataset.Number}}}}
+	src.Add(text,
+		dataset.Record{Key: "1", Data: []byte(`{"a":"x\r\ny \"q\"","b":1.10}`)},
+		dataset.Record{Key: "2", Data: []byte(`{"a":null,"b":-0}`)},
+		dataset.Record{Key: "3", Data: []byte(`{"a":""}`)},
+		dataset.Record{Key: "4", Data: []byte(`{}`)})
+	src.Add(dataset.Stream{Name: "no schema"}, dataset.Record{Key: "k", Data: []byte(`{"x":[1]}`)})
+	if err := exportertest.CheckTarget(t.Context(), NewTarget(filepath.Join(t.TempDir(), "d"), Options{CSV: true, NoSync: true}), view1(t, src)); err != nil {
+		t.Error(err)
+	}
+
+	dir := filepath.Join(t.TempDir(), "d")
+	dst := NewTarget(dir, Options{CSV: true, NoSync: true})
+	defer dst.Close()
+	loadInto(t, dst, src)
+	want := []string{`1/0 {"a":"x\r\ny \"q\"","b":1.10}`, `2/0 {"a":null,"b":-0}`, `3/0 {"a":""}`, `4/0 {}`}
+	if got := readAll(t, dst, "text"); !slices.Equal(got, want) {
+		t.Errorf("got %q; want %q", got, want)
+	}
+	if got, want := string(must(os.ReadFile(dir+"/text.csv"))), "\"a\",\"b\"\n\"x\r\ny \"\"q\"\"\",\"1.10\"\n\\N,\"-0\"\n\"\",\\N\n\\N,\\N\n"; got != want {
+		t.Errorf("text.csv holds %q; want %q", got, want)
+	}
+	for _, name := range []string{"text.csv-metadata.json", "datapackage.json", "no~20schema.jsonl"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestRecordThatIsNoRowIsAGap(t *testing.T) {
+	t.Parallel()
+	s := dataset.Stream{Name: "s", Schema: &dataset.Schema{Fields: []dataset.Field{{Name: "a", Type: dataset.Integer}}}}
+	src := new(memory.Source)
+	for i, data := range []string{`{"a":1}`, `{"a":"text"}`, `{"a":1,"b":2}`} {
+		src.Add(s, dataset.Record{Key: fmt.Sprint(i), Data: []byte(data)})
+	}
+	ctx := t.Context()
+	dst := NewTarget(filepath.Join(t.TempDir(), "d"), Options{CSV: true, NoSync: true})
+	defer dst.Close()
+	if err := dst.Begin(ctx, "t", []dataset.Stream{s}); err != nil {
+		t.Fatal(err)
+	}
+	var gaps []string
+	err := dst.Load(ctx, s, view1(t, src).Read(ctx, exporters.Query{Streams: []dataset.Stream{s}}), func(g dataset.Gap) { gaps = append(gaps, g.Key+" "+string(g.Code)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"1 unsupported", "2 unsupported"}; !slices.Equal(gaps, want) {
+		t.Errorf("gaps %q; want %q", gaps, want)
+	}
+	if err := dst.Finish(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got := readAll(t, dst, "s"); !slices.Equal(got, []string{`0/0 {"a":1}`}) {
+		t.Errorf("read back %q", got)
+	}
+}
+
 func must2[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
@@ -431,7 +493,7 @@ func TestStreamsWithClashingNamesHavePlacesOfTheirOwn(t *testing.T) {
 	for _, name := range []string{"blobs one", "versions"} {
 		s.Add(dataset.Stream{Name: name, Blobs: true}, dataset.Record{Key: "k", Data: []byte(`{}`), Blob: memory.Bytes([]byte(name))})
 	}
-	dst := NewTarget(filepath.Join(t.TempDir(), "d"), Options{})
+	dst := NewTarget(filepath.Join(t.TempDir(), "d"), Options{NoSync: true})
 	if err := exportertest.CheckTarget(t.Context(), dst, view1(t, s)); err != nil {
 		t.Error(err)
 	}
@@ -448,7 +510,7 @@ func TestUnreadableBytesAreGapsAndTheirFilesAreGone(t *testing.T) {
 		dataset.Record{Key: "wrong", Data: []byte(`{}`), Blob: &dataset.Blob{Size: 6, Open: whole.Open, SHA256: dataset.Sum([]byte("other"))}},
 		dataset.Record{Key: "yes", Data: []byte(`{}`), Blob: whole})
 	dir := filepath.Join(t.TempDir(), "d")
-	dst := NewTarget(dir, Options{})
+	dst := NewTarget(dir, Options{NoSync: true})
 	defer dst.Close()
 	ctx := t.Context()
 	if err := dst.Begin(ctx, "t", []dataset.Stream{objects}); err != nil {
@@ -478,7 +540,7 @@ func TestFullDiskEndsTheLoadAndNamesThePath(t *testing.T) {
 	defer syscall.Unmount(dir, syscall.MNT_DETACH)
 	s := new(memory.Source)
 	s.Generate(objects, 100, memory.Object(1, 4000, 5000))
-	dst := NewTarget(dir, Options{})
+	dst := NewTarget(dir, Options{NoSync: true})
 	defer dst.Close()
 	ctx := t.Context()
 	if err := dst.Begin(ctx, "t", []dataset.Stream{objects}); err != nil {
@@ -500,7 +562,7 @@ func TestLoadStopsWhenItsContextEnds(t *testing.T) {
 	t.Parallel()
 	s := new(memory.Source)
 	s.Generate(objects, 1_000_000, memory.Object(1, 1, 10))
-	dst := NewTarget(filepath.Join(t.TempDir(), "d"), Options{})
+	dst := NewTarget(filepath.Join(t.TempDir(), "d"), Options{NoSync: true})
 	defer dst.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -573,7 +635,7 @@ func TestTreeGoesIntoATarget(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer x.Close()
-	dst := NewTarget(filepath.Join(t.TempDir(), "d"), Options{})
+	dst := NewTarget(filepath.Join(t.TempDir(), "d"), Options{NoSync: true})
 	defer dst.Close()
 	if err := exportertest.CheckTarget(t.Context(), dst, x); err != nil {
 		t.Error(err)
@@ -585,7 +647,7 @@ func TestHostileMarkerLeadsNowhere(t *testing.T) {
 	for _, base := range []string{"../outside", "/etc", "a/../../b"} {
 		dir := t.TempDir()
 		os.WriteFile(filepath.Join(dir, markerName), fmt.Appendf(nil, `{"format":%q,"test":"t","streams":[{"stream":{"name":"o","blobs":true},"base":%q,"keymap":"k"}]}`, format, base), 0o600)
-		if err := NewTarget(dir, Options{}).Destroy(t.Context(), "t"); err == nil {
+		if err := NewTarget(dir, Options{NoSync: true}).Destroy(t.Context(), "t"); err == nil {
 			t.Errorf("Destroy obeyed a marker that names %q", base)
 		}
 	}

@@ -22,7 +22,8 @@ type entry struct {
 	size    int64 // of the bytes as they were written
 	sha256  dataset.Hash
 	schema  *dataset.Schema
-	data    []byte // only in the keymap of a blob stream
+	data    []byte   // only in the keymap of a blob stream
+	absent  []string // fields that the record does not have and a row of CSV cannot leave out
 }
 
 // append adds e as a line to dst.
@@ -43,6 +44,13 @@ func (e *entry) append(dst []byte) ([]byte, error) {
 			return nil, fmt.Errorf("schema: %w", err)
 		}
 		dst = append(append(dst, `,"schema":`...), b...)
+	}
+	if e.absent != nil {
+		b, err := json.Marshal(e.absent)
+		if err != nil {
+			return nil, fmt.Errorf("absent: %w", err)
+		}
+		dst = append(append(dst, `,"absent":`...), b...)
 	}
 	if e.data != nil {
 		dst = append(append(dst, `,"data":`...), e.data...)
@@ -74,6 +82,8 @@ func parseEntry(line []byte) (entry, error) {
 			e.ordinal, err = strconv.Atoi(string(value))
 		case "schema":
 			err = json.Unmarshal(value, &e.schema)
+		case "absent":
+			err = json.Unmarshal(value, &e.absent)
 		case "data":
 			e.data = value
 		default:

@@ -297,54 +297,6 @@ func (l *loader) record(ctx context.Context, order <-chan *item, keymap *file) e
 	return nil
 }
 
-// table writes the data of a stream without blobs, and its keymap.
-func (l *loader) table(ctx context.Context, recs iter.Seq2[dataset.Record, error]) (err error) {
-	data, err := newFile(l.root, l.place.Table)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, data.Close()) }()
-	keymap, err := newFile(l.root, l.place.Keymap)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, keymap.Close()) }()
-	var line []byte
-	for r, err := range recs {
-		if err != nil {
-			return err
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if r.Gap != nil {
-			l.gap(*r.Gap)
-			continue
-		}
-		it, err := newItem(r)
-		if err == nil && r.Blob != nil {
-			err = errors.New("bytes in a stream that is said to have none")
-		}
-		if err != nil {
-			l.gap(dataset.Gap{Stream: l.place.Stream.Name, Key: r.Key, Ordinal: r.Ordinal, Code: dataset.Malformed, Detail: err.Error()})
-			continue
-		}
-		line = append(append(line[:0], it.entry.data...), '\n')
-		if _, err := data.Write(line); err != nil {
-			return err
-		}
-		it.entry.data = nil
-		if line, err = it.entry.append(line[:0]); err != nil {
-			return err
-		}
-		if _, err := keymap.Write(line); err != nil {
-			return err
-		}
-		l.done.Records++
-	}
-	return nil
-}
-
 // fold writes capitals, which the file system cannot tell from small letters, as ^ and
 // the small letter. No safe path has a ^ of its own.
 func fold(name string) string {

@@ -107,35 +107,6 @@ func (v *restored) read(ctx context.Context, q exporters.Query, yield func(datas
 	return err
 }
 
-// readTable reads the data of a stream beside its keymap.
-func (v *restored) readTable(p place, give func(dataset.Record) error) (n int64, err error) {
-	next, stop := iter.Pull2(lines(v.root, p.Table))
-	defer stop()
-	for e, err := range p.entries(v.root) {
-		if err != nil {
-			return n, err
-		}
-		line, err, ok := next()
-		if err != nil {
-			return n, err
-		}
-		if !ok {
-			return n, fmt.Errorf("%s has only %d lines, and %s has more", p.Table, n, p.Keymap)
-		}
-		n++
-		if err := dataset.CheckObject(line); err != nil {
-			return n, fmt.Errorf("%s: line %d: %w", p.Table, n, err)
-		}
-		if err := give(dataset.Record{Key: e.key, Ordinal: e.ordinal, Data: line, Schema: e.schema}); err != nil {
-			return n, err
-		}
-	}
-	if _, err, more := next(); err != nil || more {
-		return n, errors.Join(fmt.Errorf("%s has more lines than %s, which has %d", p.Table, p.Keymap, n), err)
-	}
-	return n, nil
-}
-
 // readBlobs reads a blob stream: the lines of the keymap, the versions of a key newest
 // first, and what lies in its directories without being named there. It returns how
 // many lines the keymap has.
@@ -276,26 +247,48 @@ func nameID(name string) [16]byte {
 // walk calls do with all but directories in p's directories.
 func (v *restored) walk(ctx context.Context, p place, do func(name string, e fs.DirEntry) error) error {
 	for _, top := range []string{p.objects(), p.versions()} {
-		if info, ok, err := exists(v.root, top); err != nil {
-			return err
-		} else if !ok {
-			continue
-		} else if !info.IsDir() {
-			return fmt.Errorf("%s is not a directory", top)
-		}
-		err := fs.WalkDir(v.root.FS(), top, func(name string, e fs.DirEntry, err error) error {
-			if err != nil {
-				return err
-			}
-			if err := v.alive(ctx); err != nil {
-				return err
-			}
-			if e.IsDir() {
-				return nil
-			}
-			return do(name, e)
-		})
+		info, ok, err := exists(v.root, top)
 		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		if err := v.walkDir(ctx, v.root, top, top, info, do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// walkDir walks the directory that is called at in dir, and name from the top. It is
+// opened from dir, for a path from the top costs a step for every level each time.
+func (v *restored) walkDir(ctx context.Context, dir *os.Root, at, name string, info fs.FileInfo, do func(name string, e fs.DirEntry) error) error {
+	if err := v.alive(ctx); err != nil {
+		return err
+	}
+	sub, err := openDir(dir, at, info)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	defer sub.Close()
+	entries, err := readDir(sub)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	for _, e := range entries {
+		full := name + "/" + e.Name()
+		if !e.IsDir() {
+			if err := do(full, e); err != nil {
+				return err
+			}
+			continue
+		}
+		info, err := sub.Lstat(e.Name())
+		if err != nil {
+			return fmt.Errorf("%s: %w", full, err)
+		}
+		if err := v.walkDir(ctx, sub, e.Name(), full, info, do); err != nil {
 			return err
 		}
 	}

@@ -21,7 +21,9 @@ import (
 
 // Options tune a [Target]. The zero Options are the ones to use.
 type Options struct {
-	Parallel int // blobs written at a time; 0 means 16
+	CSV      bool // streams that have a schema are written as CSV, not as JSON Lines
+	NoSync   bool // Finish leaves durability to the system: for what is destroyed soon
+	Parallel int  // blobs written at a time; 0 means 16
 }
 
 // A Target is a directory that one can fill. It need not exist. Different streams may be
@@ -55,7 +57,8 @@ func NewTarget(name string, o Options) *Target {
 	return &Target{o: o, name: name, ignoresCase: probeCase}
 }
 
-// Fidelity implements [exporters.Target]: a directory carries everything.
+// Fidelity implements [exporters.Target]: a directory carries everything. (A record that
+// does not fit its schema cannot be a row of CSV: Load reports it as a gap.)
 func (t *Target) Fidelity(dataset.Stream) []dataset.Loss { return nil }
 
 // Begin implements [exporters.Target].
@@ -77,7 +80,7 @@ func (t *Target) Begin(ctx context.Context, test dataset.ID, all []dataset.Strea
 	if err != nil {
 		return err
 	}
-	m := &marker{Format: format, Test: test, Created: created, Streams: places(all)}
+	m := &marker{Format: format, Test: test, Created: created, Streams: places(all, t.o.CSV)}
 	if m.Folds, err = t.ignoresCase(root); err == nil {
 		err = writeJSON(root, markerName, m)
 	}
@@ -196,8 +199,7 @@ func (t *Target) loading(s dataset.Stream) (place, *os.Root, error) {
 }
 
 // Finish implements [exporters.Target]. All streams must have been loaded. When it
-// returns nil the bytes are durable, as far as the system offers that for a whole file
-// system at once.
+// returns nil the bytes are durable, unless Options say otherwise.
 func (t *Target) Finish(ctx context.Context) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -215,20 +217,28 @@ func (t *Target) Finish(ctx context.Context) error {
 		}
 		done.Streams = append(done.Streams, c)
 	}
-	err := writeJSON(t.root, packageName, describePackage(t.mark))
-	if err == nil {
-		err = syncAll(t.root)
-	}
-	if err == nil {
-		err = writeJSON(t.root, finishedName, done)
-	}
-	if err == nil {
-		err = syncAll(t.root)
-	}
-	if err != nil {
+	if err := t.finish(done); err != nil {
 		return fmt.Errorf("finish %s: %w", t.name, err)
 	}
 	return nil
+}
+
+// finish makes all files durable before the one that says they are.
+func (t *Target) finish(done finish) error {
+	sync := syncAll
+	if t.o.NoSync {
+		sync = func(*os.Root) error { return nil }
+	}
+	if err := t.mark.describe(t.root); err != nil {
+		return err
+	}
+	if err := sync(t.root); err != nil {
+		return err
+	}
+	if err := writeJSON(t.root, finishedName, done); err != nil {
+		return err
+	}
+	return sync(t.root)
 }
 
 // Destroy implements [exporters.Target]. It removes the files and directories that the
@@ -278,6 +288,9 @@ func (m *marker) destroy(root *os.Root) error {
 			}
 		} else {
 			names = append(names, p.Table, p.Keymap)
+			if p.isCSV() {
+				names = append(names, p.metadata())
+			}
 		}
 	}
 	for _, name := range names {

@@ -1,68 +1,51 @@
 package exportertest
 
 import (
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/dwp/sallyport/dataset"
 )
 
-// withheld returns the top-level fields of s that a comparison leaves out.
-func withheld(s dataset.Stream, losses []dataset.Loss) map[string]bool {
-	out := make(map[string]bool)
-	for _, f := range s.Volatile {
-		out[f] = true
-	}
-	for _, l := range losses {
-		if l.Field != "" && (l.Stream == "" || l.Stream == s.Name) {
-			out[l.Field] = true
+// A digester makes digests of what two copies of a record must share, as
+// [dataset.Comparer] has it, of size and SHA-256 of a blob as far as they are known, and
+// of the code of a gap.
+type digester map[string]*dataset.Comparer
+
+// newDigester leaves out the fields that a stream calls volatile, and those that losses
+// say cannot be carried.
+func newDigester(streams []dataset.Stream, losses map[string][]dataset.Loss) digester {
+	d := make(digester)
+	for _, s := range streams {
+		s.Volatile = slices.Clone(s.Volatile)
+		for _, l := range losses[s.Name] {
+			if l.Field != "" {
+				s.Volatile = append(s.Volatile, l.Field)
+			}
 		}
+		d[s.Name] = dataset.NewComparer([32]byte{}, s)
 	}
-	return out
+	return d
 }
 
-// digestOf returns a digest of what two copies of a record must share: the fields of
-// Data but those in without, size and SHA-256 of a blob as far as they are known, the
-// code of a gap. Numbers in top-level fields count by their decimal value.
-func digestOf(r dataset.Record, without map[string]bool) (dataset.Hash, error) {
-	h := sha256.New()
+func (d digester) digest(r dataset.Record) (dataset.Hash, error) {
 	if r.Gap != nil {
-		fmt.Fprintf(h, "gap %s", r.Gap.Code)
-		return dataset.Hash(h.Sum(nil)), nil
+		return dataset.Sum([]byte("gap " + r.Gap.Code)), nil
 	}
-	if err := dataset.CheckObject(r.Data); err != nil {
+	var blob dataset.Hash
+	if r.Blob != nil {
+		blob = dataset.Sum(fmt.Appendf(nil, "%d %s", r.Blob.Size, r.Blob.SHA256))
+	}
+	c := d[r.Stream]
+	if c == nil {
+		return dataset.Hash{}, errors.New("was not asked for")
+	}
+	value, _, err := c.Value(r.Data, blob)
+	if err != nil {
 		return dataset.Hash{}, fmt.Errorf("data: %w", err)
 	}
-	fields := make(map[string]json.RawMessage)
-	for name, value := range dataset.Fields(r.Data) {
-		fields[name] = value
-	}
-	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		if without[name] {
-			continue
-		}
-		value, err := plain(fields[name])
-		if err != nil {
-			return dataset.Hash{}, fmt.Errorf("data: field %q: %w", name, err)
-		}
-		fmt.Fprintf(h, "%q: %s\n", name, value)
-	}
-	if r.Blob != nil {
-		fmt.Fprintf(h, "blob of %d bytes, %s", r.Blob.Size, r.Blob.SHA256)
-	}
-	return dataset.Hash(h.Sum(nil)), nil
-}
-
-// plain returns a canonical form of value in which equal numbers are equal.
-func plain(value json.RawMessage) ([]byte, error) {
-	if d, ok := dataset.DecimalValue(string(value)); ok {
-		return []byte(d), nil
-	}
-	return dataset.Canonical(nil, value)
+	return value, nil
 }
 
 // difference names up to ten records that are not the same in got and want.

@@ -98,8 +98,8 @@ func TestCheckExporterFindsEachBreach(t *testing.T) {
 			s[1].Keyless = true
 			return s
 		}}, "not the SHA-256"},
-		"key twice":                {fault{read: each(func(r *dataset.Record) { r.Key, r.Ordinal = "k", 0 })}, "ordinals"},
-		"ordinals with a hole":     {fault{read: each(func(r *dataset.Record) { r.Ordinal += r.Ordinal })}, "ordinals"},
+		"key twice":            {fault{read: each(func(r *dataset.Record) { r.Key, r.Ordinal = "k", 0 })}, "ordinals"},
+		"ordinals with a hole": {fault{read: each(func(r *dataset.Record) { r.Ordinal += r.Ordinal })}, "ordinals"},
 		"keys falling": {fault{read: each(func(r *dataset.Record) {
 			r.Key = map[string]string{"a": "c", "b": "b"}[r.Key] + r.Key
 		})}, "comes after"},

@@ -39,6 +39,7 @@ func (c *checker) collect(ctx context.Context, x exporters.Exporter, q exporters
 	for _, s := range q.Streams {
 		byName[s.Name] = s
 	}
+	digests := newDigester(q.Streams, nil)
 	var all reading
 	sampled := make(map[string]int)
 	for r, err := range x.Read(ctx, q) {
@@ -51,7 +52,7 @@ func (c *checker) collect(ctx context.Context, x exporters.Exporter, q exporters
 			c.breach("record %v was not asked for", id)
 			continue
 		}
-		digest, err := digestOf(r, withheld(s, nil))
+		digest, err := digests.digest(r)
 		if err != nil {
 			c.breach("record %v: %w", id, err)
 		}

@@ -177,10 +177,7 @@ func (t *targetCheck) compare(ctx context.Context, unit []dataset.Stream) {
 // digests reads streams from x with all their blobs. Records that are gaps at the
 // source are left out.
 func (t *targetCheck) digests(ctx context.Context, x exporters.Exporter, unit []dataset.Stream) ([]seen, error) {
-	byName := make(map[string]dataset.Stream)
-	for _, s := range t.streams {
-		byName[s.Name] = s
-	}
+	digests := newDigester(t.streams, t.losses)
 	var all []seen
 	for r, err := range x.Read(ctx, exporters.Query{Streams: unit}) {
 		if err != nil {
@@ -193,7 +190,6 @@ func (t *targetCheck) digests(ctx context.Context, x exporters.Exporter, unit []
 			}
 			continue
 		}
-		s := byName[r.Stream]
 		if r.Blob != nil {
 			b := *r.Blob
 			sum, n, err := sumBlob(ctx, r.Blob)
@@ -206,7 +202,7 @@ func (t *targetCheck) digests(ctx context.Context, x exporters.Exporter, unit []
 			b.Size, b.SHA256 = n, sum
 			r.Blob = &b
 		}
-		digest, err := digestOf(r, withheld(s, t.losses[s.Name]))
+		digest, err := digests.digest(r)
 		if err != nil {
 			return nil, fmt.Errorf("record %v: %w", id, err)
 		}
