@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"sort"
-	"strings"
 	"time"
 
 	"github.com/dwp/sallyport/crypto"
@@ -58,7 +57,7 @@ func Open(ctx context.Context, st Store, trust *crypto.Verifier) (*Archive, erro
 		return nil, &IntegrityError{StoreName, err}
 	}
 	if d.Format != storeFormat {
-		return nil, &IntegrityError{StoreName, fmt.Errorf("format %q is not one this version reads", d.Format)}
+		return nil, &IntegrityError{StoreName, errFormat(d.Format)}
 	}
 	a := &Archive{Store: st, ID: d.ID, Trust: trust}
 	if _, err := a.Verify(ctx, "", nsStore, doc, d.Created.Time); err != nil {
@@ -194,6 +193,3 @@ func (e *DamageError) Error() string {
 	}
 	return fmt.Sprintf("%s is damaged: its %d bytes have sha256 %s", kind, e.Size, e.Got)
 }
-
-// short names an object the way people see it in messages.
-func short(name string) string { return strings.TrimSuffix(name, ".json") }

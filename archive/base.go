@@ -77,7 +77,7 @@ func (w *Writer) readBase(ctx context.Context) (*base, error) {
 
 // allow makes the packs of a list usable, unless they are too old or to be avoided.
 func (w *Writer) allow(ctx context.Context, b *base, ref ListRef) error {
-	packs, err := w.a.readList(ctx, w.o.Service, ref)
+	packs, err := w.a.List(ctx, w.o.Service, ref)
 	if err != nil {
 		return err
 	}
@@ -257,12 +257,12 @@ func priorRecord(line []byte, packs []*pack) (dataset.Record, bool) {
 
 var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
 
-// readList reads and checks a list of packs.
-func (a *Archive) readList(ctx context.Context, service string, ref ListRef) ([]PackRef, error) {
-	name := listName(service, ref.SHA256)
+// List reads and checks a list of packs.
+func (a *Archive) List(ctx context.Context, service string, ref ListRef) ([]PackRef, error) {
+	name := ListName(service, ref.SHA256)
 	doc, err := readAll(ctx, a.Store, name, maxList)
 	if err != nil {
 		return nil, fmt.Errorf("read list %s: %w", ref.SHA256, err)
 	}
-	return a.parseList(service, ref, doc)
+	return a.ParseList(service, ref, doc)
 }

@@ -138,9 +138,9 @@ func (a *Archive) Needed(ctx context.Context, service string) (*Needed, error) {
 			if n.Lists[ref.SHA256] {
 				continue
 			}
-			packs, err := a.readList(ctx, service, ref)
+			packs, err := a.List(ctx, service, ref)
 			if err != nil {
-				return nil, &IntegrityError{decisionName(service, d.Run), err}
+				return nil, &IntegrityError{DecisionName(service, d.Run), err}
 			}
 			n.Lists[ref.SHA256] = true
 			for _, p := range packs {
@@ -201,7 +201,7 @@ func (a *Archive) Abort(ctx context.Context, signer *crypto.Signer, service stri
 	if err != nil {
 		return err
 	}
-	return PutSigned(ctx, a.Store, signer, service, decisionName(service, r), nsAbort, doc)
+	return PutSigned(ctx, a.Store, signer, service, DecisionName(service, r), nsAbort, doc)
 }
 
 // Expire records that a snapshot need not be kept. The caller has made sure that it

@@ -44,7 +44,7 @@ func (w *Writer) commit(ctx context.Context, sum Summary) (*Decision, error) {
 		return nil, err
 	}
 	for _, l := range lists {
-		if err := createSame(ctx, w.a.Store, listName(w.o.Service, dataset.Sum(l)), l); err != nil {
+		if err := createSame(ctx, w.a.Store, ListName(w.o.Service, dataset.Sum(l)), l); err != nil {
 			return nil, fmt.Errorf("store list: %w", err)
 		}
 	}
@@ -316,13 +316,13 @@ func (w *Writer) confirm(ctx context.Context, m *Manifest, lists [][]byte) error
 		if err != nil {
 			return err
 		}
-		want[listName(w.o.Service, dataset.Sum(l))] = int64(len(l))
+		want[ListName(w.o.Service, dataset.Sum(l))] = int64(len(l))
 		for _, p := range packs {
-			want[packName(w.o.Service, p.SHA256)] = p.Size
+			want[PackName(w.o.Service, p.SHA256)] = p.Size
 		}
 	}
 	for _, k := range m.Keys {
-		want[statementName(w.o.Service, k.ID, k.Statement)] = -1
+		want[StatementName(w.o.Service, k.ID, k.Statement)] = -1
 	}
 	var wrong []error
 	for _, folder := range []string{"packs", "lists", "keys"} {
@@ -353,7 +353,7 @@ func (w *Writer) confirm(ctx context.Context, m *Manifest, lists [][]byte) error
 // decide creates the decision. Only a 200 and the bytes themselves count: whatever
 // else the store answers is settled by reading back.
 func (w *Writer) decide(ctx context.Context, doc []byte) error {
-	name := decisionName(w.o.Service, w.run)
+	name := DecisionName(w.o.Service, w.run)
 	sig, err := w.o.Signer.Sign(nsManifest, doc)
 	if err != nil {
 		return fmt.Errorf("sign manifest: %w", err)

@@ -227,7 +227,7 @@ func ParseManifest(doc []byte) (*Manifest, error) {
 func (m *Manifest) check() error {
 	switch {
 	case m.Format != manifestFormat:
-		return fmt.Errorf("format %q is not one this version reads", m.Format)
+		return errFormat(m.Format)
 	case CheckService(m.Service) != nil:
 		return CheckService(m.Service)
 	case !m.Run.Valid():

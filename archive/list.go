@@ -40,15 +40,15 @@ func encodeList(head listHead, packs []PackRef) ([]byte, error) {
 	return doc, err
 }
 
-// parseList accepts only what encodeList writes, and only the list that ref names.
-func (a *Archive) parseList(service string, ref ListRef, doc []byte) ([]PackRef, error) {
-	name := listName(service, ref.SHA256)
+// ParseList accepts only what encodeList writes, and only the list that ref names.
+func (a *Archive) ParseList(service string, ref ListRef, doc []byte) ([]PackRef, error) {
+	name := ListName(service, ref.SHA256)
 	if got := dataset.Sum(doc); got != ref.SHA256 {
 		return nil, &DamageError{name, ref.SHA256, got, int64(len(doc))}
 	}
 	packs, head, err := decodeList(doc)
 	if err == nil {
-		err = a.belongs(head.Store, head.Service, head.Run, service, ref.Run)
+		err = belonging{head.Store, head.Service, head.Run}.check(a.ID, service, ref.Run)
 	}
 	var total int64
 	for _, p := range packs {
@@ -90,7 +90,7 @@ func decodeList(doc []byte) (packs []PackRef, head listHead, err error) {
 		packs = append(packs, p)
 	}
 	if head.Format != listFormat {
-		return nil, head, fmt.Errorf("format %q is not one this version reads", head.Format)
+		return nil, head, errFormat(head.Format)
 	}
 	return packs, head, nil
 }

@@ -62,19 +62,28 @@ func (r RunID) Valid() bool { return runForm.MatchString(string(r)) }
 // StoreName is the name of the document that makes a place a store.
 const StoreName = "store.json"
 
-func packName(service string, h dataset.Hash) string {
+// PackName is where a pack lies.
+func PackName(service string, h dataset.Hash) string {
 	s := h.String()
 	return service + "/packs/" + s[:2] + "/" + s
 }
-func listName(service string, h dataset.Hash) string { return service + "/lists/" + h.String() }
+
+// ListName is where a list of packs lies.
+func ListName(service string, h dataset.Hash) string { return service + "/lists/" + h.String() }
 func keyName(service string, id, h dataset.Hash) string {
 	return service + "/keys/" + id.String() + "/" + h.String() + ".age"
 }
-func statementName(service string, id, h dataset.Hash) string {
+
+// StatementName is where the statement with hash h about the run key id lies.
+func StatementName(service string, id, h dataset.Hash) string {
 	return service + "/keys/" + id.String() + "/" + h.String() + ".json"
 }
-func intentName(service string, r RunID) string { return service + "/intents/" + string(r) + ".json" }
-func decisionName(service string, r RunID) string {
+
+// IntentName is where the intent of a run lies.
+func IntentName(service string, r RunID) string { return service + "/intents/" + string(r) + ".json" }
+
+// DecisionName is where the decision of a run lies.
+func DecisionName(service string, r RunID) string {
 	return service + "/decisions/" + string(r) + ".json"
 }
 func expiryName(service string, r RunID, h dataset.Hash) string {

@@ -187,7 +187,7 @@ func (r *packReader) find(pack dataset.Hash) (PackRef, *crypto.Opener, error) {
 }
 
 func (r *packReader) loadOnce(ctx context.Context, ref PackRef, opener *crypto.Opener) ([]byte, error) {
-	name := packName(r.s.Service, ref.SHA256)
+	name := PackName(r.s.Service, ref.SHA256)
 	body, err := r.s.a.Store.Open(ctx, name, 0, -1)
 	if err != nil {
 		return nil, fmt.Errorf("pack %s: %w", ref.SHA256, err)
@@ -238,7 +238,7 @@ func (r *packReader) ranged(ctx context.Context, pack dataset.Hash, loc Location
 	if err != nil {
 		return nil, err
 	}
-	at := &extents{ctx: ctx, st: r.s.a.Store, name: packName(r.s.Service, pack), size: ref.Size}
+	at := &extents{ctx: ctx, st: r.s.a.Store, name: PackName(r.s.Service, pack), size: ref.Size}
 	header, err := at.header()
 	if err != nil {
 		return nil, fmt.Errorf("pack %s: %w", pack, err)

@@ -50,41 +50,58 @@ func (s *Snapshot) Records(ctx context.Context, e *StreamEntry) iter.Seq2[datase
 }
 
 func (s *Snapshot) partRecords(ctx context.Context, e *StreamEntry, part *PartEntry, yield func(dataset.Record, error) bool) bool {
-	fail := func(err error) bool {
-		yield(dataset.Record{}, fmt.Errorf("part %s: %w", part.Part, err))
-		return false
-	}
 	lines, err := s.Lines(ctx, part)
 	if err != nil {
-		return fail(err)
+		yield(dataset.Record{}, err)
+		return false
 	}
-	if !Enveloped(&e.Stream) {
-		for line := range bytes.Lines(lines) {
-			line = bytes.TrimSuffix(line, []byte{'\n'})
-			k, err := RecordKey(&e.Stream, line)
-			if err != nil {
-				return fail(err)
-			}
-			if !yield(dataset.Record{Stream: e.Stream.Name, Key: k, Data: line}, nil) {
-				return false
-			}
-		}
-		return true
-	}
-	parsed, err := parseLines(lines, part)
-	if err != nil {
-		return fail(err)
-	}
-	whole := s.wanted(parsed, part)
-	for _, l := range parsed {
-		if err := ctx.Err(); err != nil {
-			return fail(err)
-		}
-		if !yield(s.record(e.Stream.Name, l, part, whole), nil) {
+	for r, err := range s.PartRecords(ctx, e, part, lines) {
+		if !yield(r, err) || err != nil {
 			return false
 		}
 	}
 	return true
+}
+
+// PartRecords yields the records of one part, whose lines the caller has from
+// [Snapshot.Lines].
+func (s *Snapshot) PartRecords(ctx context.Context, e *StreamEntry, part *PartEntry, lines []byte) iter.Seq2[dataset.Record, error] {
+	return func(yield func(dataset.Record, error) bool) {
+		if !Enveloped(&e.Stream) {
+			plainRecords(e, part, lines, yield)
+			return
+		}
+		parsed, err := parseLines(lines, part)
+		if err != nil {
+			yield(dataset.Record{}, fmt.Errorf("part %s: %w", part.Part, err))
+			return
+		}
+		whole := s.wanted(parsed, part)
+		for _, l := range parsed {
+			if err := ctx.Err(); err != nil {
+				yield(dataset.Record{}, err)
+				return
+			}
+			if !yield(s.record(e.Stream.Name, l, part, whole), nil) {
+				return
+			}
+		}
+	}
+}
+
+// plainRecords yields records whose lines are their data.
+func plainRecords(e *StreamEntry, part *PartEntry, lines []byte, yield func(dataset.Record, error) bool) {
+	for line := range bytes.Lines(lines) {
+		line = bytes.TrimSuffix(line, []byte{'\n'})
+		k, err := RecordKey(&e.Stream, line)
+		if err != nil {
+			yield(dataset.Record{}, fmt.Errorf("part %s: %w", part.Part, err))
+			return
+		}
+		if !yield(dataset.Record{Stream: e.Stream.Name, Key: k, Data: line}, nil) {
+			return
+		}
+	}
 }
 
 func parseLines(lines []byte, part *PartEntry) ([]*Line, error) {

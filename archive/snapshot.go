@@ -33,7 +33,7 @@ func (a *Archive) Snapshot(ctx context.Context, service string, d *Decision) (*S
 	}
 	s := &Snapshot{Decision: d, Service: service, Packs: map[dataset.Hash]PackRef{}, a: a, openers: map[dataset.Hash]*crypto.Opener{}}
 	for _, ref := range d.Manifest.Lists {
-		packs, err := a.readList(ctx, service, ref)
+		packs, err := a.List(ctx, service, ref)
 		if err != nil {
 			return nil, err
 		}

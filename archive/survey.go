@@ -2,13 +2,11 @@ package archive
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -29,90 +27,37 @@ type Decision struct {
 // Decision reads and verifies the decision of a run. It fails with [fs.ErrNotExist] if
 // there is none.
 func (a *Archive) Decision(ctx context.Context, service string, r RunID) (*Decision, error) {
-	name := decisionName(service, r)
-	doc, err := readAll(ctx, a.Store, name, maxDocument)
+	d, doc, err := a.document(ctx, service, DecisionName(service, r))
 	if err != nil {
-		return nil, fmt.Errorf("read decision of %s: %w", r, err)
+		return nil, fmt.Errorf("decision of %s: %w", r, err)
 	}
-	d, ns, at, err := a.parseDecision(service, r, doc)
-	if err != nil {
-		return nil, &IntegrityError{name, err}
-	}
-	d.Signer, err = a.Verify(ctx, service, ns, doc, at)
-	if err != nil {
-		return nil, &IntegrityError{name, err}
-	}
-	return d, nil
-}
-
-func (a *Archive) parseDecision(service string, r RunID, doc []byte) (d *Decision, namespace string, at time.Time, err error) {
-	var head struct {
-		Format string `json:"format"`
-	}
-	if err := json.Unmarshal(doc, &head); err != nil {
-		return nil, "", at, err
-	}
-	d = &Decision{Run: r, Hash: dataset.Sum(doc), Doc: doc}
-	var store dataset.ID
-	var of string
-	var run RunID
-	switch head.Format {
-	case manifestFormat:
-		if d.Manifest, err = ParseManifest(doc); err != nil {
-			return nil, "", at, err
-		}
-		store, of, run = d.Manifest.Store, d.Manifest.Service, d.Manifest.Run
-		namespace, at = nsManifest, d.Manifest.Ended.Time
-	case abortFormat:
-		d.Abort = new(Abort)
-		if err := decode(doc, d.Abort); err != nil {
-			return nil, "", at, err
-		}
-		store, of, run = d.Abort.Store, d.Abort.Service, d.Abort.Run
-		namespace, at = nsAbort, d.Abort.Decided.Time
-	default:
-		return nil, "", at, fmt.Errorf("format %q is not one this version reads", head.Format)
-	}
-	return d, namespace, at, a.belongs(store, of, run, service, r)
-}
-
-// belongs says whether a signed document is about this store, service and run, and
-// not a replay of another's.
-func (a *Archive) belongs(store dataset.ID, of string, run RunID, service string, r RunID) error {
-	switch {
-	case store != a.ID:
-		return fmt.Errorf("is a document of another store, %s", store)
-	case of != service:
-		return fmt.Errorf("is a document of another service, %s", of)
-	case run != r:
-		return fmt.Errorf("is a document of another run, %s", run)
-	}
-	return nil
+	return &Decision{Run: r, Hash: dataset.Sum(doc), Manifest: d.Manifest, Abort: d.Abort, Signer: d.Signer, Doc: doc}, nil
 }
 
 // Intent reads and verifies the intent of a run. It fails with [fs.ErrNotExist] if
 // there is none.
 func (a *Archive) Intent(ctx context.Context, service string, r RunID) (*Intent, dataset.Hash, error) {
-	name := intentName(service, r)
+	d, doc, err := a.document(ctx, service, IntentName(service, r))
+	if err != nil {
+		return nil, dataset.Hash{}, fmt.Errorf("intent of %s: %w", r, err)
+	}
+	return d.Intent, dataset.Sum(doc), nil
+}
+
+// document reads a document, parses it and verifies its signature.
+func (a *Archive) document(ctx context.Context, service, name string) (*Document, []byte, error) {
 	doc, err := readAll(ctx, a.Store, name, maxDocument)
 	if err != nil {
-		return nil, dataset.Hash{}, fmt.Errorf("read intent of %s: %w", r, err)
+		return nil, nil, err
 	}
-	var in Intent
-	err = decode(doc, &in)
-	if err == nil && in.Format != intentFormat {
-		err = fmt.Errorf("format %q is not one this version reads", in.Format)
-	}
+	d, err := a.Parse(name, doc)
 	if err == nil {
-		err = a.belongs(in.Store, in.Service, in.Run, service, r)
-	}
-	if err == nil {
-		_, err = a.Verify(ctx, service, nsIntent, doc, in.Started.Time)
+		d.Signer, err = a.Verify(ctx, service, d.Namespace, doc, d.At)
 	}
 	if err != nil {
-		return nil, dataset.Hash{}, &IntegrityError{name, err}
+		return nil, nil, &IntegrityError{name, err}
 	}
-	return &in, dataset.Sum(doc), nil
+	return d, doc, nil
 }
 
 // A Survey is what three listings of a service tell: which runs there are and what
@@ -237,37 +182,23 @@ func (a *Archive) snapshots(ctx context.Context, sv *Survey) (*Snapshots, error)
 // expired reports whether a validly signed record ends a snapshot.
 func (a *Archive) expired(ctx context.Context, sv *Survey, d *Decision) (expired bool, bad []error, err error) {
 	for _, info := range sv.Expired[d.Run] {
-		doc, err := readAll(ctx, a.Store, info.Name, maxDocument)
-		if errors.Is(err, fs.ErrNotExist) {
+		e, _, err := a.document(ctx, sv.Service, info.Name)
+		var integrity *IntegrityError
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			continue
-		} else if err != nil {
+		case errors.As(err, &integrity):
+			bad = append(bad, err)
+			continue
+		case err != nil:
 			return false, nil, fmt.Errorf("read %s: %w", info.Name, err)
-		}
-		if err := a.checkExpiry(ctx, sv.Service, d, info.Name, doc); err != nil {
-			bad = append(bad, &IntegrityError{info.Name, err})
+		case e.Expiry.Manifest != d.Hash:
+			bad = append(bad, &IntegrityError{info.Name, errors.New("is about another manifest")})
 			continue
 		}
 		expired = true
 	}
 	return expired, bad, nil
-}
-
-func (a *Archive) checkExpiry(ctx context.Context, service string, d *Decision, name string, doc []byte) error {
-	var e Expiry
-	if err := decode(doc, &e); err != nil {
-		return err
-	}
-	if e.Format != expiryFormat {
-		return fmt.Errorf("format %q is not one this version reads", e.Format)
-	}
-	if err := a.belongs(e.Store, e.Service, e.Run, service, d.Run); err != nil {
-		return err
-	}
-	if e.Manifest != d.Hash || ParseName(name).Hash != dataset.Sum(doc) {
-		return errors.New("is about another manifest")
-	}
-	_, err := a.Verify(ctx, service, nsExpiry, doc, e.Decided.Time)
-	return err
 }
 
 func bySequence(x, y *Decision) int {

@@ -127,7 +127,7 @@ func (w *Writer) announce(ctx context.Context) error {
 		return err
 	}
 	w.intent = dataset.Sum(doc)
-	return PutSigned(ctx, w.a.Store, w.o.Signer, w.o.Service, intentName(w.o.Service, w.run), nsIntent, doc)
+	return PutSigned(ctx, w.a.Store, w.o.Signer, w.o.Service, IntentName(w.o.Service, w.run), nsIntent, doc)
 }
 
 // resume takes up the journal's interrupted run if its intent stands undecided.
@@ -194,7 +194,7 @@ func PutKey(ctx context.Context, a *Archive, signer *crypto.Signer, service stri
 		return dataset.Hash{}, fmt.Errorf("store run key: %w", err)
 	}
 	sum := dataset.Sum(doc)
-	return sum, PutSigned(ctx, a.Store, signer, service, statementName(service, k.ID(), sum), nsKeys, doc)
+	return sum, PutSigned(ctx, a.Store, signer, service, StatementName(service, k.ID(), sum), nsKeys, doc)
 }
 
 // openPackers makes ready to write packs.
@@ -231,7 +231,7 @@ func (w *Writer) newPack(key dataset.Hash) *pack {
 // createPack stores a pack. Its name is its hash, so where the name is taken it is
 // enough that the size agrees: W4 looks at it.
 func (w *Writer) createPack(ctx context.Context, p *pack, data []byte) error {
-	name := packName(w.o.Service, p.hash)
+	name := PackName(w.o.Service, p.hash)
 	var err error
 	for try := 0; try < 3; try++ {
 		err = w.a.Store.Create(ctx, name, data)
