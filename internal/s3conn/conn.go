@@ -27,7 +27,7 @@ type Conn struct {
 	patience Patience
 	client   *http.Client
 	creds    *credentials.Credentials
-	signer   signer
+	signer   signatures
 	now      func() time.Time
 }
 
@@ -50,7 +50,7 @@ func New(c Config) (*Conn, error) {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		creds:  credentialsOf(c),
-		signer: signer{region: c.region()},
+		signer: signatures{region: c.region()},
 		now:    time.Now,
 	}
 	if conn.Endpoint == "" {

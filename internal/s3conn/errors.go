@@ -139,6 +139,8 @@ func classify(status int, code, message string) error {
 	case status == http.StatusBadRequest && (strings.Contains(lower, "server side encryption") ||
 		strings.Contains(lower, "server-side encryption") || strings.Contains(lower, "customer key")):
 		return ErrCustomerKey
+	case code == "InvalidRequest" && strings.Contains(lower, "missing object lock configuration"):
+		return ErrNotConfigured
 	case status == http.StatusForbidden && strings.Contains(lower, "object lock"),
 		status == http.StatusForbidden && strings.Contains(lower, "object protected"):
 		return ErrLocked

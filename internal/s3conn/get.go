@@ -48,7 +48,8 @@ type Reader struct {
 	off    int64 // of the next byte
 	end    int64 // of the range, or -1: the body says when it is over
 	body   io.ReadCloser
-	fails  int // in a row, without a byte
+	fails  int   // since the last progress worth the name
+	mark   int64 // where the last failure was
 }
 
 // Get opens n bytes of o from off; n < 0 means to the end. What does not exist, is
@@ -150,7 +151,6 @@ func (r *Reader) Read(p []byte) (int, error) {
 		n, err := r.body.Read(p)
 		r.off += int64(n)
 		if n > 0 {
-			r.fails = 0
 			return n, nil
 		}
 		switch {
@@ -168,10 +168,18 @@ func (r *Reader) Read(p []byte) (int, error) {
 	}
 }
 
+// progress is how many bytes between two failures make the first one forgotten. A server
+// that trickles and breaks off is given up, not asked for ever.
+const progress = 1 << 20
+
 // again prepares to ask for the rest after the body failed with err.
 func (r *Reader) again(err error) error {
 	r.body.Close()
 	r.body = nil
+	if r.off-r.mark >= progress {
+		r.fails = 0
+	}
+	r.mark = r.off
 	r.fails++
 	switch {
 	case r.ctx.Err() != nil:

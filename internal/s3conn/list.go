@@ -20,7 +20,7 @@ type Listing struct {
 
 const (
 	maxPage       = 16 << 20 // bytes; 1,000 keys of 1,024 escaped bytes need 4 MiB
-	maxEmptyPages = 1000     // in a row, with a token: a bucket full of delete markers has them
+	maxEmptyPages = 3        // in a row, from the same place, that claim not to be the last
 )
 
 // List yields the entries of l in byte order of keys, the versions of one key from the
@@ -28,7 +28,9 @@ const (
 // listing, another bucket's name, keys that do not rise, a repeated token or version,
 // a page that says neither that more follows nor that none does, all end the sequence
 // with an error. After the page that claims to be the last the server is asked once
-// more, from the last key: what comes then is yielded too.
+// more, from the last key: what comes then is yielded too. A page without keys that
+// claims not to be the last is asked for again from the last key: following its token
+// would lose what a filtering gateway dropped.
 //
 // The next page is fetched while one is consumed.
 func (c *Conn) List(ctx context.Context, l Listing) iter.Seq2[Entry, error] {
@@ -235,6 +237,15 @@ func (at *cursor) follow(e *Entry) error {
 	return nil
 }
 
+// restart moves to the place after the last entry accepted, without a token.
+func (at *cursor) restart() {
+	at.token, at.start = "", at.l.After
+	at.key, at.id = at.l.After, ""
+	if at.last.Key != "" {
+		at.start, at.key, at.id = at.last.Key, at.last.Key, at.last.Version
+	}
+}
+
 // advance moves to the place after p and reports whether that is the end.
 func (at *cursor) advance(p *page) (done bool, err error) {
 	if len(p.entries) == 0 {
@@ -245,15 +256,17 @@ func (at *cursor) advance(p *page) (done bool, err error) {
 	more := p.truncated == "true"
 	switch {
 	case at.empty > maxEmptyPages:
-		return false, fmt.Errorf("%d empty pages in a row", at.empty)
+		return false, fmt.Errorf("%d pages without keys that claim not to be the last", at.empty)
 	case !more && p.token != "":
 		return false, fmt.Errorf("it says that it is the last and names a next")
 	case !more && (at.confirm && len(p.entries) == 0 || at.last.Key == ""):
 		return true, nil
 	case !more: // make sure
 		at.confirm = true
-		at.token, at.start = "", at.last.Key
-		at.key, at.id = at.last.Key, at.last.Version
+		at.restart()
+		return false, nil
+	case len(p.entries) == 0:
+		at.restart()
 		return false, nil
 	}
 	at.confirm = false

@@ -55,9 +55,9 @@ func unreserved(c byte) bool {
 		c == '-' || c == '.' || c == '_' || c == '~'
 }
 
-// A signer computes AWS Signature Version 4 (the Authorization header form). It keeps
+// A signatures value computes AWS Signature Version 4 (the Authorization header form). It keeps
 // the day's signing key, which saves four of five HMACs.
-type signer struct {
+type signatures struct {
 	region string
 
 	mu     sync.Mutex
@@ -68,7 +68,7 @@ type signer struct {
 
 // sign adds the headers of Signature Version 4 to r, whose path and query must be in
 // canonical form already. payload is the hex SHA-256 of the body, or UNSIGNED-PAYLOAD.
-func (s *signer) sign(r *http.Request, access, secret, token, payload string, now time.Time) {
+func (s *signatures) sign(r *http.Request, access, secret, token, payload string, now time.Time) {
 	stamp := now.UTC().Format("20060102T150405Z")
 	r.Header.Set("X-Amz-Date", stamp)
 	r.Header.Set("X-Amz-Content-Sha256", payload)
@@ -110,7 +110,7 @@ func (s *signer) sign(r *http.Request, access, secret, token, payload string, no
 		", SignedHeaders="+signed+", Signature="+hex.EncodeToString(mac))
 }
 
-func (s *signer) dayKey(secret, day string) []byte {
+func (s *signatures) dayKey(secret, day string) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.secret != secret || s.day != day {
