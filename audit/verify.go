@@ -1,0 +1,375 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/dwp/sallyport/archive"
+	"github.com/dwp/sallyport/dataset"
+)
+
+// A Finding is something wrong with a log.
+type Finding struct {
+	Name    string // the object it is about, or the log
+	Problem string
+
+	// Stray says that it is about something that no signed checkpoint covers: what a
+	// crash left behind, or a stranger put there. It takes nothing from the log.
+	Stray bool
+}
+
+// A Report is what [Reader.Verify] found.
+type Report struct {
+	Head        archive.Checkpoint
+	Checkpoints int       // that are signed and agree with the entries
+	Intents     []Entry   // without a result: acts that died, or go on
+	Findings    []Finding // in the order they were found
+}
+
+// Sound reports whether every entry, hash and checkpoint is as it was written.
+func (r Report) Sound() bool {
+	return !slices.ContainsFunc(r.Findings, func(f Finding) bool { return !f.Stray })
+}
+
+// Verify reads the whole log and recomputes it: every entry, every hash, every
+// checkpoint with its signature, older partial tiles too. Each of pins is a checkpoint
+// known from elsewhere (a manifest, a certificate, an earlier visit) that the log must
+// continue. What is wrong is a finding; the error says what could not be read. It fails
+// with [ErrNoLog] if there is no signed checkpoint.
+func (r *Reader) Verify(ctx context.Context, pins ...archive.Checkpoint) (Report, error) {
+	v := &verification{r: r, ctx: ctx, open: make(map[dataset.ID]Entry), tiles: make(map[place][]int), signatures: make(map[string][]string)}
+	if err := v.run(pins); err != nil {
+		return Report{}, fmt.Errorf("verify audit log %s: %w", r.s.log, err)
+	}
+	return v.report, nil
+}
+
+type verification struct {
+	r      *Reader
+	ctx    context.Context // of the one call that this value serves
+	report Report
+
+	tiles       map[place][]int     // widths of the tiles that are there and were not compared yet
+	signatures  map[string][]string // names by folder
+	checkpoints []stored
+
+	frontier frontier
+	levels   [][]tlog.Hash // of each level the hashes of the tile that is being filled
+	done     []int64       // of each level the number of tiles filled
+	open     map[dataset.ID]Entry
+	last     time.Time // of the newest entry
+}
+
+// A place is where tiles of several widths lie.
+type place struct {
+	level int
+	n     int64
+}
+
+type stored struct {
+	name   string
+	tree   tlog.Tree
+	text   []byte
+	signed bool
+}
+
+func (v *verification) find(name, format string, args ...any) {
+	v.report.Findings = append(v.report.Findings, Finding{Name: name, Problem: fmt.Sprintf(format, args...)})
+}
+
+func (v *verification) stray(name, problem string) {
+	v.report.Findings = append(v.report.Findings, Finding{name, problem, true})
+}
+
+func (v *verification) run(pins []archive.Checkpoint) error {
+	if err := v.list(); err != nil {
+		return err
+	}
+	head, err := v.head()
+	if err != nil {
+		return err
+	}
+	v.report.Head = v.r.s.checkpoint(head)
+	for _, p := range pins {
+		if p.Log != v.r.s.log {
+			return fmt.Errorf("the known checkpoint is of log %q", p.Log)
+		}
+		if p.Size > head.N {
+			v.find(v.r.s.log, "is rolled back: it had %d entries and has %d", p.Size, head.N)
+		}
+	}
+	for at := int64(0); at < head.N; at += tileWidth {
+		if err := v.bundle(tlog.Tile{H: tileHeight, L: entryLevel, N: at / tileWidth, W: int(min(tileWidth, head.N-at))}, pins); err != nil {
+			return err
+		}
+	}
+	for level := range v.levels {
+		if err := v.compareHashes(level); err != nil {
+			return err
+		}
+	}
+	for _, c := range v.checkpoints {
+		if c.tree.N > head.N {
+			v.stray(c.name, "checkpoint is not validly signed")
+		}
+	}
+	for _, p := range slices.SortedFunc(maps.Keys(v.tiles), func(a, b place) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) }) {
+		for _, w := range v.tiles[p] {
+			v.stray(v.r.s.tileName(tlog.Tile{H: tileHeight, L: p.level, N: p.n, W: w}), "lies beyond the newest checkpoint")
+		}
+	}
+	for _, e := range v.open {
+		v.report.Intents = append(v.report.Intents, e)
+	}
+	slices.SortFunc(v.report.Intents, func(a, b Entry) int { return int(a.Index - b.Index) })
+	return nil
+}
+
+// list sorts the objects of the log by what they are.
+func (v *verification) list() error {
+	s := v.r.s
+	for info, err := range s.List(v.ctx, s.folder()) {
+		if err != nil {
+			return fmt.Errorf("list: %w", err)
+		}
+		folder, _, _ := strings.Cut(strings.TrimPrefix(info.Name, s.folder()), "/")
+		tile, isTile := s.parseTile(info.Name)
+		switch {
+		case info.Marker:
+			v.find(info.Name, "was deleted")
+		case info.Later:
+			v.find(info.Name, "was written again")
+		case isTile:
+			p := place{tile.L, tile.N}
+			v.tiles[p] = append(v.tiles[p], tile.W)
+		case folder == "signatures":
+			dir := info.Name[:strings.LastIndexByte(info.Name, '/')+1]
+			v.signatures[dir] = append(v.signatures[dir], info.Name)
+		case folder == "checkpoints":
+			if err := v.checkpoint(info.Name); err != nil {
+				return err
+			}
+		default:
+			v.stray(info.Name, "nothing of a log has such a name")
+		}
+	}
+	return nil
+}
+
+func (v *verification) checkpoint(name string) error {
+	tree, text, err := v.r.readCheckpoint(v.ctx, name)
+	var bad *badError
+	if errors.As(err, &bad) {
+		v.find(name, "%v", bad)
+		return nil
+	} else if err != nil {
+		return err
+	}
+	v.checkpoints = append(v.checkpoints, stored{name: name, tree: tree, text: text})
+	return nil
+}
+
+// head returns the newest checkpoint that is signed.
+func (v *verification) head() (tlog.Tree, error) {
+	for i := len(v.checkpoints) - 1; i >= 0; i-- {
+		err := v.signed(v.checkpoints[i], time.Time{})
+		var bad *badError
+		if err == nil {
+			return v.checkpoints[i].tree, nil
+		} else if !errors.As(err, &bad) {
+			return tlog.Tree{}, err
+		}
+	}
+	return tlog.Tree{}, ErrNoLog
+}
+
+func (v *verification) signed(c stored, at time.Time) error {
+	_, err := v.r.signedBy(v.ctx, v.signatures[v.r.signatures(c.text)], c.text, at)
+	return err
+}
+
+// bundle checks one bundle of entries and what hangs on it.
+func (v *verification) bundle(t tlog.Tile, pins []archive.Checkpoint) error {
+	s := v.r.s
+	name := s.tileName(t)
+	bundle, err := s.readTile(v.ctx, t)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	entries, serr := splitBundle(bundle)
+	switch {
+	case err != nil:
+		v.find(name, "is missing")
+	case serr != nil || len(entries) != t.W:
+		v.find(name, "is not a bundle of %d entries", t.W)
+	}
+	if err != nil || serr != nil || len(entries) != t.W {
+		return v.withoutEntries(t, pins)
+	}
+	for i, entry := range entries {
+		v.entry(name, t.N*tileWidth+int64(i), entry)
+		if err := v.leaf(tlog.RecordHash(entry), pins); err != nil {
+			return err
+		}
+	}
+	return v.compare(place{entryLevel, t.N}, func(w int) []byte {
+		if w > len(entries) {
+			return nil
+		}
+		prefix, err := cutTile(tlog.Tile{L: entryLevel, W: w}, bundle)
+		if err != nil {
+			return nil
+		}
+		return prefix
+	})
+}
+
+// withoutEntries goes on with the hashes of entries that are lost, so that what is
+// wrong with the others is found too.
+func (v *verification) withoutEntries(t tlog.Tile, pins []archive.Checkpoint) error {
+	delete(v.tiles, place{entryLevel, t.N})
+	t.L = 0
+	hashes, err := v.r.s.readTile(v.ctx, t)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for i := range t.W {
+		var h tlog.Hash
+		if len(hashes) >= (i+1)*tlog.HashSize {
+			h = tlog.Hash(hashes[i*tlog.HashSize:][:tlog.HashSize])
+		}
+		if err := v.leaf(h, pins); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// entry reads an event and pairs intents with results.
+func (v *verification) entry(name string, index int64, entry []byte) {
+	e, err := decodeEvent(v.r.s.log, entry)
+	if err != nil {
+		v.find(name, "entry %d: %v", index, err)
+		return
+	}
+	v.last = e.Time
+	switch e.Phase {
+	case Intent:
+		v.open[e.ID] = Entry{index, e, entry}
+	case Result:
+		delete(v.open, e.Of)
+	}
+}
+
+// leaf adds the hash of the next entry to the tree, and compares with the checkpoints
+// and pins of the size it has then.
+func (v *verification) leaf(h tlog.Hash, pins []archive.Checkpoint) error {
+	v.frontier.add(h)
+	if err := v.push(0, h); err != nil {
+		return err
+	}
+	var tree tlog.Tree // computed only where it is asked for
+	for _, p := range pins {
+		if p.Size == v.frontier.n {
+			if tree = v.frontier.tree(); p.Root != dataset.Hash(tree.Hash) {
+				v.find(v.r.s.log, "does not continue the known checkpoint of %d entries", p.Size)
+			}
+		}
+	}
+	for len(v.checkpoints) > 0 && v.checkpoints[0].tree.N == v.frontier.n {
+		c := v.checkpoints[0]
+		v.checkpoints = v.checkpoints[1:]
+		tree = v.frontier.tree()
+		err := v.signed(c, v.last)
+		var bad *badError
+		switch {
+		case err != nil && !errors.As(err, &bad):
+			return err
+		case err != nil && c.tree != tree:
+			v.stray(c.name, "is not validly signed, and is not of this log: "+bad.Error())
+		case err != nil:
+			v.find(c.name, "is not validly signed: %v", bad)
+		case c.tree != tree:
+			v.find(c.name, "is signed and contradicts the entries")
+		default:
+			v.report.Checkpoints++
+		}
+	}
+	return nil
+}
+
+// push adds a hash to a level of tiles.
+func (v *verification) push(level int, h tlog.Hash) error {
+	if level == len(v.levels) {
+		v.levels, v.done = append(v.levels, nil), append(v.done, 0)
+	}
+	v.levels[level] = append(v.levels[level], h)
+	if len(v.levels[level]) < tileWidth {
+		return nil
+	}
+	if err := v.compareHashes(level); err != nil {
+		return err
+	}
+	var f frontier
+	for _, h := range v.levels[level] {
+		f.add(h)
+	}
+	v.levels[level] = v.levels[level][:0]
+	v.done[level]++
+	return v.push(level+1, f.tree().Hash)
+}
+
+// compareHashes compares the tiles of a place with the hashes that belong there.
+func (v *verification) compareHashes(level int) error {
+	var want []byte
+	for _, h := range v.levels[level] {
+		want = append(want, h[:]...)
+	}
+	if len(want) == 0 {
+		return nil
+	}
+	p := place{level, v.done[level]}
+	if w := len(v.levels[level]); !slices.Contains(v.tiles[p], w) && !slices.Contains(v.tiles[p], tileWidth) {
+		v.find(v.r.s.tileName(tlog.Tile{H: tileHeight, L: level, N: p.n, W: w}), "is missing")
+	}
+	return v.compare(p, func(w int) []byte {
+		if w*tlog.HashSize > len(want) {
+			return nil
+		}
+		return want[:w*tlog.HashSize]
+	})
+}
+
+// compare reads the tiles of every width in a place. Want returns what belongs there,
+// nil for widths that the tree does not have yet: those stay, to be reported as stray.
+func (v *verification) compare(p place, want func(width int) []byte) error {
+	var beyond []int
+	for _, w := range v.tiles[p] {
+		expected := want(w)
+		if expected == nil {
+			beyond = append(beyond, w)
+			continue
+		}
+		name := v.r.s.tileName(tlog.Tile{H: tileHeight, L: p.level, N: p.n, W: w})
+		got, err := v.r.s.read(v.ctx, name)
+		if err != nil {
+			return err
+		}
+		if !bytes.Equal(got, expected) {
+			v.find(name, "is not what the entries make it")
+		}
+	}
+	if v.tiles[p] = beyond; len(beyond) == 0 {
+		delete(v.tiles, p)
+	}
+	return nil
+}
