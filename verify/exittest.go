@@ -13,6 +13,7 @@ import (
 	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
+	"github.com/dwp/sallyport/reconcile"
 	"github.com/dwp/sallyport/transfer"
 )
 
@@ -48,7 +49,7 @@ type ExitReport struct {
 	Losses      []dataset.Loss
 	Gaps        []dataset.Gap // what the target could not take, at most 10,000
 	GapCount    int64
-	Comparisons []Comparison
+	Comparisons []reconcile.Comparison
 	Acceptance  []AcceptanceResult
 	SelfTest    []Planted
 	Steps       []Step
@@ -183,20 +184,20 @@ func (t *exitRun) openSource(ctx context.Context) (exporters.Exporter, map[strin
 }
 
 // stream compares one stream.
-func (t *exitRun) stream(ctx context.Context, e *archive.StreamEntry, source exporters.Exporter, units map[string][]dataset.Stream, p *transfer.Progress) (*Comparison, error) {
+func (t *exitRun) stream(ctx context.Context, e *archive.StreamEntry, source exporters.Exporter, units map[string][]dataset.Stream, p *transfer.Progress) (*reconcile.Comparison, error) {
 	exported := t.Snapshot.Manifest.Started.Time
-	r, err := NewReconciler(t.withoutLosses(e.Stream), t.TempDir, exported)
+	r, err := reconcile.New(t.withoutLosses(e.Stream), t.TempDir, exported)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	if err := r.Add(ctx, Archived, counted(t.Snapshot.Records(ctx, e), p)); err != nil {
+	if err := r.Add(ctx, reconcile.Archived, counted(t.Snapshot.Records(ctx, e), p)); err != nil {
 		return nil, err
 	}
 	back := func() iter.Seq2[dataset.Record, error] {
 		return t.Target.Read(ctx, exporters.Query{Streams: []dataset.Stream{e.Stream}})
 	}
-	if err := r.Add(ctx, Restored, counted(back(), p)); err != nil {
+	if err := r.Add(ctx, reconcile.Restored, counted(back(), p)); err != nil {
 		return nil, err
 	}
 	if unit := units[e.Stream.Name]; source != nil && unit != nil {
@@ -204,16 +205,16 @@ func (t *exitRun) stream(ctx context.Context, e *archive.StreamEntry, source exp
 		if e.Stream.Blobs && len(unit) == 1 {
 			q.Prior = t.Snapshot.Records(ctx, e)
 		}
-		if err := r.Add(ctx, SourceNow, counted(source.Read(ctx, q), p)); err != nil {
+		if err := r.Add(ctx, reconcile.SourceNow, counted(source.Read(ctx, q), p)); err != nil {
 			t.SourceError = err.Error()
-			r.Forget(SourceNow)
+			r.Forget(reconcile.SourceNow)
 		}
 	}
 	c, err := r.Compare(ctx)
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(c.Differences, func(a, b Difference) int {
+	slices.SortFunc(c.Differences, func(a, b reconcile.Difference) int {
 		if n := strings.Compare(a.Key, b.Key); n != 0 {
 			return n
 		}
@@ -248,10 +249,10 @@ func counted(recs iter.Seq2[dataset.Record, error], p *transfer.Progress) iter.S
 const explained = 1000
 
 // explain names the fields in which records differ, by reading both sides once more.
-func (t *exitRun) explain(ctx context.Context, c *Comparison, s dataset.Stream, archived, restored iter.Seq2[dataset.Record, error]) error {
-	wanted := map[string]*Difference{}
+func (t *exitRun) explain(ctx context.Context, c *reconcile.Comparison, s dataset.Stream, archived, restored iter.Seq2[dataset.Record, error]) error {
+	wanted := map[string]*reconcile.Difference{}
 	for i := range c.Differences {
-		if d := &c.Differences[i]; d.Status == Mismatch && len(wanted) < explained {
+		if d := &c.Differences[i]; d.Status == reconcile.Mismatch && len(wanted) < explained {
 			wanted[fmt.Sprint(d.Ordinal, "/", d.Key)] = d
 		}
 	}
@@ -274,7 +275,7 @@ func (t *exitRun) explain(ctx context.Context, c *Comparison, s dataset.Stream, 
 			}
 			f := side{data: slices.Clone(r.Data)}
 			if r.Blob != nil {
-				if f.blob, err = blobHash(ctx, r.Blob); err != nil {
+				if f.blob, err = reconcile.BlobHash(ctx, r.Blob); err != nil {
 					continue // its absence is a difference of its own
 				}
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/dwp/sallyport/exporters"
 	"github.com/dwp/sallyport/exporters/memory"
 	"github.com/dwp/sallyport/fixtures/keys"
+	"github.com/dwp/sallyport/reconcile"
 	"github.com/dwp/sallyport/transfer"
 	"github.com/dwp/sallyport/verify"
 )
@@ -95,7 +96,7 @@ func TestCleanExitTestFindsNothing(t *testing.T) {
 		for _, d := range c.Differences {
 			t.Errorf("%s %q/%d: %s", d.Stream, d.Key, d.Ordinal, d.Status)
 		}
-		if c.Counts[verify.Archived] != c.Counts[verify.Restored] || c.Counts[verify.Archived] != c.Counts[verify.SourceNow] {
+		if c.Counts[reconcile.Archived] != c.Counts[reconcile.Restored] || c.Counts[reconcile.Archived] != c.Counts[reconcile.SourceNow] {
 			t.Errorf("%s: counts %v", c.Stream, c.Counts)
 		}
 	}
@@ -117,19 +118,19 @@ func TestEachFaultOfTheRestoredCopyIsNamed(t *testing.T) {
 	victim := memory.Object(1, 0, 300)(1234)
 	for _, f := range []struct {
 		name   string
-		want   verify.Status
+		want   reconcile.Status
 		mutate func(r dataset.Record) []dataset.Record
 	}{
-		{"dropped", verify.Missing, func(dataset.Record) []dataset.Record { return nil }},
-		{"altered", verify.Mismatch, func(r dataset.Record) []dataset.Record {
+		{"dropped", reconcile.Missing, func(dataset.Record) []dataset.Record { return nil }},
+		{"altered", reconcile.Mismatch, func(r dataset.Record) []dataset.Record {
 			r.Data = bytes.Replace(r.Data, []byte("{"), []byte(`{"planted":1,`), 1)
 			return []dataset.Record{r}
 		}},
-		{"other bytes", verify.Mismatch, func(r dataset.Record) []dataset.Record {
+		{"other bytes", reconcile.Mismatch, func(r dataset.Record) []dataset.Record {
 			r.Blob = memory.Bytes([]byte("planted"))
 			return []dataset.Record{r}
 		}},
-		{"doubled", verify.Repeated, func(r dataset.Record) []dataset.Record { return []dataset.Record{r, r} }},
+		{"doubled", reconcile.Repeated, func(r dataset.Record) []dataset.Record { return []dataset.Record{r, r} }},
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			dst := new(memory.Target)
@@ -140,7 +141,7 @@ func TestEachFaultOfTheRestoredCopyIsNamed(t *testing.T) {
 				return []dataset.Record{r}
 			}
 			r := tr.run(t, dst)
-			i := slices.IndexFunc(r.Comparisons[0].Differences, func(d verify.Difference) bool { return d.Key == victim.Key && d.Status == f.want })
+			i := slices.IndexFunc(r.Comparisons[0].Differences, func(d reconcile.Difference) bool { return d.Key == victim.Key && d.Status == f.want })
 			if i < 0 || len(r.Comparisons[0].Differences) != 1 {
 				t.Errorf("differences %+v", r.Comparisons[0].Differences)
 			}

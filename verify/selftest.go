@@ -14,6 +14,7 @@ import (
 	"github.com/dwp/sallyport/archive/archivetest"
 	"github.com/dwp/sallyport/crypto"
 	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/reconcile"
 )
 
 // Planted is a fault that was planted in a copy, and whether the verifier found it.
@@ -78,29 +79,29 @@ func sampleOf(ctx context.Context, s *archive.Snapshot) (dataset.Stream, []datas
 // A recordFault changes a copy of records.
 type recordFault struct {
 	name string
-	want Status
+	want reconcile.Status
 	do   func(rs []dataset.Record) []dataset.Record
 }
 
 // recordFaults are planted on the restored side.
 var recordFaults = []recordFault{
-	{"a record dropped", Missing, func(rs []dataset.Record) []dataset.Record { return slices.Delete(rs, 1, 2) }},
-	{"a record altered", Mismatch, func(rs []dataset.Record) []dataset.Record {
+	{"a record dropped", reconcile.Missing, func(rs []dataset.Record) []dataset.Record { return slices.Delete(rs, 1, 2) }},
+	{"a record altered", reconcile.Mismatch, func(rs []dataset.Record) []dataset.Record {
 		rs[1].Data = alter(rs[1].Data)
 		return rs
 	}},
-	{"a record duplicated", Repeated, func(rs []dataset.Record) []dataset.Record { return append(rs, rs[1]) }},
-	{"a record added", Extra, func(rs []dataset.Record) []dataset.Record {
+	{"a record duplicated", reconcile.Repeated, func(rs []dataset.Record) []dataset.Record { return append(rs, rs[1]) }},
+	{"a record added", reconcile.Extra, func(rs []dataset.Record) []dataset.Record {
 		r := rs[1]
 		r.Key += "\x00planted"
 		return append(rs, r)
 	}},
-	{"two records swapped", Mismatch, func(rs []dataset.Record) []dataset.Record {
+	{"two records swapped", reconcile.Mismatch, func(rs []dataset.Record) []dataset.Record {
 		rs[0].Data, rs[2].Data = alter(rs[2].Data), alter(rs[0].Data)
 		rs[0].Blob, rs[2].Blob = rs[2].Blob, rs[0].Blob
 		return rs
 	}},
-	{"the bytes of an object altered", Mismatch, func(rs []dataset.Record) []dataset.Record {
+	{"the bytes of an object altered", reconcile.Mismatch, func(rs []dataset.Record) []dataset.Record {
 		rs[1].Blob = &dataset.Blob{SHA256: dataset.Sum([]byte("planted"))}
 		return rs
 	}},
@@ -115,14 +116,14 @@ func alter(data []byte) []byte {
 }
 
 func plantRecord(ctx context.Context, s dataset.Stream, sample []dataset.Record, f recordFault) (Planted, error) {
-	r, err := NewReconciler(s, "", time.Time{})
+	r, err := reconcile.New(s, "", time.Time{})
 	if err != nil {
 		return Planted{}, err
 	}
 	defer r.Close()
 	err = errors.Join(
-		r.Add(ctx, Archived, sequence(sample)),
-		r.Add(ctx, Restored, sequence(f.do(slices.Clone(sample)))))
+		r.Add(ctx, reconcile.Archived, sequence(sample)),
+		r.Add(ctx, reconcile.Restored, sequence(f.do(slices.Clone(sample)))))
 	if err != nil {
 		return Planted{}, err
 	}
@@ -132,7 +133,7 @@ func plantRecord(ctx context.Context, s dataset.Stream, sample []dataset.Record,
 	}
 	p := Planted{Fault: f.name, Found: Fail}
 	for _, d := range c.Differences {
-		if d.Status == f.want || s.Keyless && d.Status.bad() {
+		if d.Status == f.want || s.Keyless && d.Status.Bad() {
 			p.Found, p.As = Pass, string(d.Status)
 		}
 	}

@@ -25,6 +25,7 @@ var layers = [][]string{
 	{"exporters"},
 	{"exporters/exportertest"},
 	{"exporters/..."},
+	{"reconcile"},
 	{"transfer"},
 	{"audit"},
 	{"verify"},

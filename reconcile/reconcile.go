@@ -1,4 +1,7 @@
-package verify
+// Package reconcile compares several readings of one stream record by record: a source
+// read twice, an archive and its restored copy. It works in constant memory, counts
+// duplicates, and names every record that differs.
+package reconcile
 
 import (
 	"context"
@@ -20,13 +23,13 @@ type Side int
 
 // The sides.
 const (
-	Archived  Side = iota // what the snapshot has
+	Archived  Side = iota // what the snapshot has, or the first of two readings
 	Restored              // what was read back from the target
-	SourceNow             // what the source has at the time of the test
-	sides
+	SourceNow             // what the source has at the time of the test, or at the second reading
+	Sides                 // how many there are
 )
 
-var sideNames = [sides]string{"archive", "restored copy", "source now"}
+var sideNames = [Sides]string{"archive", "restored copy", "source now"}
 
 func (s Side) String() string { return sideNames[s] }
 
@@ -51,8 +54,8 @@ const (
 	Unchecked     Status = "unchecked"             // not compared, with a reason
 )
 
-// bad reports whether a status alone makes a test fail.
-func (s Status) bad() bool {
+// Bad reports whether a status alone makes an exit test fail.
+func (s Status) Bad() bool {
 	return s == Mismatch || s == Missing || s == Extra || s == Repeated
 }
 
@@ -70,7 +73,7 @@ type Difference struct {
 // A Comparison is the outcome for one stream.
 type Comparison struct {
 	Stream      string           `json:"stream"`
-	Counts      [sides]int64     `json:"counts"`   // records a side, -1 if it was not read
+	Counts      [Sides]int64     `json:"counts"`   // records a side, -1 if it was not read
 	Restored    map[Status]int64 `json:"restored"` // archive against restored copy
 	Source      map[Status]int64 `json:"source"`   // archive against source now
 	Withheld    int64            `json:"withheld"` // volatile field values that were not compared
@@ -88,14 +91,14 @@ type Reconciler struct {
 
 	key     [32]byte
 	buckets *spool.Buckets
-	read    [sides]bool
+	read    [Sides]bool
 	out     Comparison
 }
 
 const bucketCount = 256
 
-// NewReconciler returns a reconciler for a stream. The caller closes.
-func NewReconciler(s dataset.Stream, tempDir string, exported time.Time) (*Reconciler, error) {
+// New returns a reconciler for a stream. The caller closes.
+func New(s dataset.Stream, tempDir string, exported time.Time) (*Reconciler, error) {
 	r := &Reconciler{Stream: s, TempDir: tempDir, Exported: exported, MaxDifferences: 10_000}
 	rand.Read(r.key[:])
 	b, err := spool.NewBuckets(tempDir, bucketCount, 32<<20)
@@ -103,7 +106,7 @@ func NewReconciler(s dataset.Stream, tempDir string, exported time.Time) (*Recon
 		return nil, fmt.Errorf("spool: %w", err)
 	}
 	r.buckets = b
-	r.out = Comparison{Stream: s.Name, Counts: [sides]int64{-1, -1, -1}, Restored: map[Status]int64{}, Source: map[Status]int64{}}
+	r.out = Comparison{Stream: s.Name, Counts: [Sides]int64{-1, -1, -1}, Restored: map[Status]int64{}, Source: map[Status]int64{}}
 	return r, nil
 }
 
@@ -185,7 +188,7 @@ func (r *Reconciler) observe(ctx context.Context, c *dataset.Comparer, side Side
 	}
 	var blob dataset.Hash
 	if rec.Blob != nil {
-		if blob, err = blobHash(ctx, rec.Blob); err != nil {
+		if blob, err = BlobHash(ctx, rec.Blob); err != nil {
 			var g *dataset.Gap
 			if ctx.Err() == nil && errors.As(err, &g) {
 				o.gap = true
@@ -206,8 +209,8 @@ func (r *Reconciler) observe(ctx context.Context, c *dataset.Comparer, side Side
 	return o, nil
 }
 
-// blobHash is the hash that the archive knows, or that of the bytes.
-func blobHash(ctx context.Context, b *dataset.Blob) (h dataset.Hash, err error) {
+// BlobHash is the hash that the archive knows, or that of the bytes.
+func BlobHash(ctx context.Context, b *dataset.Blob) (h dataset.Hash, err error) {
 	if !b.SHA256.IsZero() {
 		return b.SHA256, nil
 	}
@@ -260,8 +263,8 @@ func (r *Reconciler) Compare(ctx context.Context) (*Comparison, error) {
 type joined struct {
 	key     string
 	ordinal int
-	values  [sides][]dataset.Hash
-	gap     [sides]bool
+	values  [Sides][]dataset.Hash
+	gap     [Sides]bool
 	newest  int64
 }
 
