@@ -194,10 +194,10 @@ func (w *Writer) describe(ctx context.Context, streams []*StreamWriter, sum Summ
 	if err := w.flushAll(ctx, w.index); err != nil {
 		return nil, err
 	}
-	d := &Descriptor{Profile: descriptorProfile, Name: w.o.Service, Title: w.o.Service, Created: At(w.o.Now()),
+	d := &Descriptor{Profile: dataset.DataPackageProfile, Name: w.o.Service, Title: w.o.Service, Created: At(w.o.Now()),
 		Resources: []Resource{}, Sallyport: Contents{Store: w.a.ID, Service: w.o.Service, Run: w.run, Facts: sum.Facts,
 			Scope: slices.Concat([]string{}, sum.Scope), Gaps: w.ledger.entries(all), Second: []PartEntry{}}}
-	slug := slugs(names)
+	slug := dataset.Slugs(names)
 	for i, sw := range streams {
 		d.Resources = append(d.Resources, sw.resource(slug, tables[i].entries(all)))
 	}
@@ -249,12 +249,8 @@ func (sw *StreamWriter) resource(slugs map[string]string, table []PartEntry) Res
 		}
 	}
 	e.Root = root.Root()
-	slug := slugs[sw.stream.Name]
-	r := Resource{Name: slug, Title: sw.stream.Name, Path: "streams/" + slug + ".jsonl", Format: "jsonl",
-		MediaType: "application/jsonl", Encoding: "utf-8", Sallyport: e}
-	if !sw.stream.Blobs {
-		r.Schema = newTableSchema(sw.stream.Schema, slugs)
-	}
+	r := newResource(&sw.stream, slugs)
+	r.Sallyport = e
 	return r
 }
 

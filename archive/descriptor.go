@@ -5,18 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
+	"regexp"
 
 	"github.com/dwp/sallyport/dataset"
 )
 
-// descriptorMember is the name of the descriptor in its pack. It is a part like any
-// other to the tar reader: p/<id>.json would be one more form to parse.
-const descriptorProfile = "https://datapackage.org/profiles/2.0/datapackage.json"
-
-// A Descriptor is datapackage.json: what a snapshot holds. Its standard members
-// describe the folder that a restore with stock tools makes; "sallyport" is ours.
+// A Descriptor is datapackage.json: what a snapshot holds. Its standard members (Data
+// Package 2.0) describe the folder that a restore with stock tools makes, so that its
+// paths are true once the steps of RESTORE.md have been followed; "sallyport" is ours.
 type Descriptor struct {
 	Profile   string     `json:"$schema"`
 	Name      string     `json:"name"`
@@ -39,14 +35,15 @@ type Contents struct {
 
 // A Resource is one stream.
 type Resource struct {
-	Name      string       `json:"name"` // a slug of the stream's name
-	Title     string       `json:"title"`
-	Path      string       `json:"path"` // where restore instructions put the stream's lines
-	Format    string       `json:"format"`
-	MediaType string       `json:"mediatype"`
-	Encoding  string       `json:"encoding"`
-	Schema    *tableSchema `json:"schema,omitempty"`
-	Sallyport StreamEntry  `json:"sallyport"`
+	Name      string               `json:"name"`           // a slug of the stream's name: a safe file name
+	Title     string               `json:"title"`          // the stream's name
+	Path      []string             `json:"path"`           // the one file that holds the stream's lines
+	Type      string               `json:"type,omitempty"` // "table" if there is a schema
+	Format    dataset.FileFormat   `json:"format"`
+	MediaType string               `json:"mediatype"`
+	Encoding  string               `json:"encoding"`
+	Schema    *dataset.TableSchema `json:"schema,omitempty"` // of the lines; enveloped streams have none
+	Sallyport StreamEntry          `json:"sallyport"`
 }
 
 // A StreamEntry is a stream as a snapshot has it.
@@ -64,85 +61,28 @@ type StreamEntry struct {
 	Table    []PartEntry    `json:"table"` // parts whose lines are part entries, in order
 }
 
-// tableSchema is the Table Schema of Data Package v2.
-type tableSchema struct {
-	Fields      []tableField `json:"fields"`
-	PrimaryKey  []string     `json:"primaryKey,omitempty"`
-	ForeignKeys []tableRef   `json:"foreignKeys,omitempty"`
-}
-
-type tableField struct {
-	Name        string            `json:"name"`
-	Type        dataset.Type      `json:"type"`
-	Description string            `json:"description,omitempty"`
-	Constraints *tableConstraints `json:"constraints,omitempty"`
-}
-
-type tableConstraints struct {
-	Required bool `json:"required"`
-}
-
-type tableRef struct {
-	Fields    []string `json:"fields"`
-	Reference struct {
-		Resource string   `json:"resource"`
-		Fields   []string `json:"fields"`
-	} `json:"reference"`
-}
-
-// newTableSchema says of s what the standard can. Values written as text are strings
-// there: that is how they stand in the lines.
-func newTableSchema(s *dataset.Schema, slugs map[string]string) *tableSchema {
-	if s == nil || len(s.Fields) == 0 {
-		return nil
+// newResource describes a stream by its standard members. A Table Schema is about the
+// lines of the file: where they are envelopes around the data there is none, and the
+// schema of the data is in the stream itself.
+func newResource(s *dataset.Stream, slugs map[string]string) Resource {
+	slug := slugs[s.Name]
+	r := Resource{Name: slug, Title: s.Name, Path: []string{streamPath(slug)}, Format: dataset.JSONL,
+		MediaType: "application/x-ndjson", Encoding: "utf-8"}
+	if !Enveloped(s) {
+		r.Schema = dataset.NewTableSchema(s.Name, s.Schema, dataset.JSONL, slugs)
 	}
-	t := &tableSchema{PrimaryKey: s.PrimaryKey}
-	for _, f := range s.Fields {
-		tf := tableField{Name: f.Name, Type: f.Type, Description: f.Description}
-		if f.Lexical != dataset.Plain {
-			tf.Type = dataset.String
-		}
-		if f.Required {
-			tf.Constraints = &tableConstraints{true}
-		}
-		t.Fields = append(t.Fields, tf)
+	if r.Schema != nil {
+		r.Type = "table"
 	}
-	for _, k := range s.ForeignKeys {
-		if slug, ok := slugs[k.RefStream]; ok {
-			r := tableRef{Fields: k.Fields}
-			r.Reference.Resource, r.Reference.Fields = slug, k.RefFields
-			t.ForeignKeys = append(t.ForeignKeys, r)
-		}
-	}
-	return t
+	return r
 }
 
-// slugs gives each stream a name of a-z, 0-9, dash, dot and underscore, in order of
-// names.
-func slugs(names []string) map[string]string {
-	taken, out := map[string]bool{}, map[string]string{}
-	for _, name := range names {
-		slug := strings.Map(func(r rune) rune {
-			switch {
-			case r >= 'a' && r <= 'z', r >= '0' && r <= '9', r == '-', r == '.', r == '_':
-				return r
-			case r >= 'A' && r <= 'Z':
-				return r + 'a' - 'A'
-			}
-			return '-'
-		}, name)
-		if slug = strings.Trim(slug[:min(len(slug), 80)], ".-"); slug == "" {
-			slug = "stream"
-		}
-		for n := 2; taken[slug]; n++ {
-			slug = strings.TrimRight(slug, "0123456789") + strconv.Itoa(n)
-		}
-		taken[slug], out[name] = true, slug
-	}
-	return out
-}
+// streamPath is where RESTORE.md puts the lines of a stream. Bytes of blobs come to lie
+// in files/<slug>/, under the paths of their lines.
+func streamPath(slug string) string { return "streams/" + slug + ".jsonl" }
 
-// parseDescriptor reads a descriptor. It is authenticated by its pack's hash.
+// parseDescriptor accepts only the canonical form. A descriptor is authenticated by its
+// pack's hash; still nothing in it may become a file name that is not safe.
 func parseDescriptor(doc []byte) (*Descriptor, error) {
 	var d Descriptor
 	dec := json.NewDecoder(bytes.NewReader(doc))
@@ -150,13 +90,27 @@ func parseDescriptor(doc []byte) (*Descriptor, error) {
 	if err := dec.Decode(&d); err != nil {
 		return nil, fmt.Errorf("descriptor: %w", err)
 	}
-	if d.Profile != descriptorProfile {
+	if d.Profile != dataset.DataPackageProfile {
 		return nil, errors.New("descriptor: not a data package of version 2.0")
 	}
+	if again, err := encode(&d); err != nil || !bytes.Equal(again, doc) {
+		return nil, errors.Join(errors.New("descriptor: not in canonical form"), err)
+	}
+	names := map[string]bool{}
 	for i, r := range d.Resources {
-		if i > 0 && d.Resources[i-1].Title >= r.Title {
+		switch {
+		case i > 0 && d.Resources[i-1].Title >= r.Title:
 			return nil, errors.New("descriptor: streams are not in order")
+		case r.Title != r.Sallyport.Stream.Name:
+			return nil, fmt.Errorf("descriptor: resource %q describes stream %q", r.Title, r.Sallyport.Stream.Name)
+		case !slugForm.MatchString(r.Name) || names[r.Name]:
+			return nil, fmt.Errorf("descriptor: %q is no resource name, or the name of two", r.Name)
+		case len(r.Path) != 1 || r.Path[0] != streamPath(r.Name):
+			return nil, fmt.Errorf("descriptor: resource %q has paths %q", r.Name, r.Path)
 		}
+		names[r.Name] = true
 	}
 	return &d, nil
 }
+
+var slugForm = regexp.MustCompile(`^[a-z0-9_][a-z0-9._-]{0,79}$`)
