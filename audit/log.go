@@ -21,19 +21,19 @@ import (
 	"github.com/dwp/sallyport/internal/durable"
 )
 
-// An Unwritten error says that events are durable on this host and not in the store.
+// An UnwrittenError says that events are durable on this host and not in the store.
 // Whoever meant to delete something must not.
-type Unwritten struct {
+type UnwrittenError struct {
 	Log    string
 	Queued int // events that wait
 	Err    error
 }
 
-func (e *Unwritten) Error() string {
+func (e *UnwrittenError) Error() string {
 	return fmt.Sprintf("audit log %s: %d events not published: %v", e.Log, e.Queued, e.Err)
 }
 
-func (e *Unwritten) Unwrap() error { return e.Err }
+func (e *UnwrittenError) Unwrap() error { return e.Err }
 
 // Options say where a log is and who keeps it. All but Now are required.
 type Options struct {
@@ -194,7 +194,7 @@ func (l *Log) Queued() int {
 }
 
 // Publish moves all events of the journal to the store and returns the checkpoint that
-// covers them; without any, the newest one. Every failure is an *[Unwritten], after
+// covers them; without any, the newest one. Every failure is an *[UnwrittenError], after
 // which events go on to queue and Publish may be tried again; it wraps
 // [ErrInconsistent] if the store does not hold the log that this host remembers. The
 // zero checkpoint with a nil error means that the log is empty.
@@ -211,7 +211,7 @@ func (l *Log) Publish(ctx context.Context) (archive.Checkpoint, error) {
 		}
 	}
 	if err != nil {
-		return archive.Checkpoint{}, &Unwritten{l.o.Name, len(l.pending), err}
+		return archive.Checkpoint{}, &UnwrittenError{l.o.Name, len(l.pending), err}
 	}
 	if l.tree.N == 0 {
 		return archive.Checkpoint{}, nil

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,8 +23,8 @@ type Finding struct {
 	Name    string // the object it is about, or the log
 	Problem string
 
-	// Stray says that it is about something that no signed checkpoint covers: what a
-	// crash left behind, or a stranger put there. It takes nothing from the log.
+	// Stray says that a crash may have left it behind: tiles that no checkpoint covers
+	// yet, a signature without its checkpoint. It takes nothing from the log.
 	Stray bool
 }
 
@@ -86,10 +87,6 @@ func (v *verification) find(name, format string, args ...any) {
 	v.report.Findings = append(v.report.Findings, Finding{Name: name, Problem: fmt.Sprintf(format, args...)})
 }
 
-func (v *verification) stray(name, problem string) {
-	v.report.Findings = append(v.report.Findings, Finding{name, problem, true})
-}
-
 func (v *verification) run(pins []archive.Checkpoint) error {
 	if err := v.list(); err != nil {
 		return err
@@ -117,20 +114,26 @@ func (v *verification) run(pins []archive.Checkpoint) error {
 			return err
 		}
 	}
-	for _, c := range v.checkpoints {
-		if c.tree.N > head.N {
-			v.stray(c.name, "checkpoint is not validly signed")
+	for _, c := range v.checkpoints { // those that leaf has not come to
+		v.find(c.name, "is not validly signed")
+		delete(v.signatures, v.r.signatures(c.text))
+	}
+	beyond := slices.SortedFunc(maps.Keys(v.tiles), func(a, b place) int {
+		return cmp.Or(cmp.Compare(a.level, b.level), cmp.Compare(a.n, b.n))
+	})
+	for _, p := range beyond {
+		for _, w := range v.tiles[p] {
+			name := v.r.s.tileName(tlog.Tile{H: tileHeight, L: p.level, N: p.n, W: w})
+			v.report.Findings = append(v.report.Findings, Finding{name, "lies beyond the newest checkpoint", true})
 		}
 	}
-	for _, p := range slices.SortedFunc(maps.Keys(v.tiles), func(a, b place) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) }) {
-		for _, w := range v.tiles[p] {
-			v.stray(v.r.s.tileName(tlog.Tile{H: tileHeight, L: p.level, N: p.n, W: w}), "lies beyond the newest checkpoint")
-		}
+	for _, dir := range slices.Sorted(maps.Keys(v.signatures)) {
+		v.report.Findings = append(v.report.Findings, Finding{dir, "signs no checkpoint that is there", true})
 	}
 	for _, e := range v.open {
 		v.report.Intents = append(v.report.Intents, e)
 	}
-	slices.SortFunc(v.report.Intents, func(a, b Entry) int { return int(a.Index - b.Index) })
+	slices.SortFunc(v.report.Intents, func(a, b Entry) int { return cmp.Compare(a.Index, b.Index) })
 	return nil
 }
 
@@ -159,7 +162,7 @@ func (v *verification) list() error {
 				return err
 			}
 		default:
-			v.stray(info.Name, "nothing of a log has such a name")
+			v.find(info.Name, "is no name of a log's object")
 		}
 	}
 	return nil
@@ -277,28 +280,23 @@ func (v *verification) leaf(h tlog.Hash, pins []archive.Checkpoint) error {
 	if err := v.push(0, h); err != nil {
 		return err
 	}
-	var tree tlog.Tree // computed only where it is asked for
 	for _, p := range pins {
-		if p.Size == v.frontier.n {
-			if tree = v.frontier.tree(); p.Root != dataset.Hash(tree.Hash) {
-				v.find(v.r.s.log, "does not continue the known checkpoint of %d entries", p.Size)
-			}
+		if p.Size == v.frontier.n && p.Root != dataset.Hash(v.frontier.tree().Hash) {
+			v.find(v.r.s.log, "does not continue the known checkpoint of %d entries", p.Size)
 		}
 	}
 	for len(v.checkpoints) > 0 && v.checkpoints[0].tree.N == v.frontier.n {
 		c := v.checkpoints[0]
 		v.checkpoints = v.checkpoints[1:]
-		tree = v.frontier.tree()
 		err := v.signed(c, v.last)
+		delete(v.signatures, v.r.signatures(c.text))
 		var bad *badError
 		switch {
 		case err != nil && !errors.As(err, &bad):
 			return err
-		case err != nil && c.tree != tree:
-			v.stray(c.name, "is not validly signed, and is not of this log: "+bad.Error())
 		case err != nil:
 			v.find(c.name, "is not validly signed: %v", bad)
-		case c.tree != tree:
+		case c.tree != v.frontier.tree():
 			v.find(c.name, "is signed and contradicts the entries")
 		default:
 			v.report.Checkpoints++
