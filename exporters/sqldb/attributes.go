@@ -1,6 +1,7 @@
 package sqldb
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 
@@ -68,6 +69,23 @@ func definitionsOf(kind string) dataset.Stream {
 			PrimaryKey: []string{"kind", "schema", "name"},
 		},
 	}
+}
+
+// yieldDefinitions yields definitions as records. more is false if the caller wants no
+// more.
+func yieldDefinitions(ctx context.Context, kind string, defs []definition, yield func(dataset.Record, error) bool) (more bool, err error) {
+	more = true
+	definitionRecords(kind, defs, func(r dataset.Record, e error) bool {
+		if err = e; err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return false
+		}
+		more = yield(r, nil)
+		return more
+	})
+	return more && err == nil, err
 }
 
 // definitionRecords turns definitions into records, sorted by the caller.

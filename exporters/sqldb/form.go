@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"strconv"
-	"unicode/utf8"
 
 	"github.com/dwp/sallyport/dataset"
 )
@@ -27,7 +26,15 @@ const (
 	formFraction             // a time of day, trailing zeros of the fraction left out
 	formBits                 // bytes to a string of 0 and 1 (see column.bits)
 	formJSON                 // the text is JSON already
-	formDynamic              // SQLite: the storage class of the value decides (see appendDynamic)
+	formFixed                // a decimal of a fixed scale, from a number (see column.scale)
+
+	// SQLite's columns, whose values have types of their own: what is not of the
+	// column's class comes as an object (see appendTagged).
+	formAnyInteger
+	formAnyNumber
+	formAnyText
+	formAnyBytes
+	formAny
 )
 
 // appendValue appends the JSON of a value that is not null and needs no context.
@@ -46,6 +53,8 @@ func appendValue(dst []byte, f form, text []byte) ([]byte, error) {
 		return appendHex(dst, text)
 	case formDatetime, formInstant:
 		return appendDatetime(dst, text, f == formInstant), nil
+	case formFixed:
+		return appendValue(dst, formToken, text)
 	case formFraction:
 		return append(append(append(dst, '"'), trimFraction(text)...), '"'), nil
 	case formJSON:
@@ -169,22 +178,93 @@ func appendBits(dst, raw []byte, n int) []byte {
 	return dst
 }
 
-// appendDynamic writes a SQLite value whose storage class is not the one that its
-// field's type says: an object with one member, named after the class.
-func appendDynamic(dst []byte, v any) []byte {
+// maxExact is the largest integer up to which a double holds every one.
+const maxExact = 1 << 53
+
+// appendAny writes a value of SQLite in a column of form f.
+func appendAny(dst []byte, f form, v any) []byte {
+	switch v := v.(type) {
+	case int64:
+		switch {
+		case f == formAnyInteger:
+			return append(strconv.AppendInt(append(dst, '"'), v, 10), '"')
+		case (f == formAnyNumber || f == formAny) && -maxExact <= v && v <= maxExact:
+			return strconv.AppendInt(dst, v, 10)
+		}
+	case float64:
+		if math.IsInf(v, 0) {
+			break
+		}
+		start := len(dst)
+		switch f {
+		case formAnyNumber:
+			return appendFloat(dst, v, 64)
+		case formAny:
+			dst = appendFloat(dst, v, 64)
+			if bytes.IndexAny(dst[start:], ".e") < 0 {
+				dst = append(dst, ".0"...) // no integer
+			}
+			return dst
+		}
+	case string:
+		if f == formAnyText || f == formAny {
+			if quoted, err := dataset.Quote(dst, v); err == nil {
+				return quoted
+			}
+		}
+	case []byte:
+		if f == formAnyBytes {
+			return append(base64.StdEncoding.AppendEncode(append(dst, '"'), v), '"')
+		}
+	}
+	return appendTagged(dst, v)
+}
+
+// appendTagged writes a value as an object with one member, named after its storage
+// class.
+func appendTagged(dst []byte, v any) []byte {
 	switch v := v.(type) {
 	case int64:
 		return append(strconv.AppendInt(append(dst, `{"$integer":"`...), v, 10), `"}`...)
 	case float64:
 		return append(appendFloat(append(dst, `{"$real":"`...), v, 64), `"}`...)
 	case string:
-		if !utf8.ValidString(v) {
-			return append(base64.StdEncoding.AppendEncode(append(dst, `{"$text_b64":"`...), []byte(v)), `"}`...)
+		if quoted, err := dataset.Quote(append(dst, `{"$text":`...), v); err == nil {
+			return append(quoted, '}')
 		}
-		dst, _ = dataset.Quote(append(dst, `{"$text":`...), v) // valid, as just seen
-		return append(dst, '}')
+		return append(base64.StdEncoding.AppendEncode(append(dst, `{"$text_b64":"`...), []byte(v)), `"}`...)
 	case []byte:
 		return append(base64.StdEncoding.AppendEncode(append(dst, `{"$blob":"`...), v), `"}`...)
 	}
 	return append(dst, "null"...)
+}
+
+// parseTagged is the inverse of appendTagged.
+func parseTagged(raw []byte) (any, error) {
+	for name, value := range dataset.Fields(raw) {
+		text, err := dataset.Unquote(value)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		var v any
+		switch name {
+		case "$integer":
+			v, err = strconv.ParseInt(text, 10, 64)
+		case "$real":
+			v, err = strconv.ParseFloat(text, 64)
+		case "$text":
+			v = text
+		case "$text_b64":
+			var b []byte
+			b, err = base64.StdEncoding.Strict().DecodeString(text)
+			v = string(b)
+		case "$blob":
+			v, err = base64.StdEncoding.Strict().DecodeString(text)
+		}
+		if err == nil && v != nil && string(appendTagged(nil, v)) == string(raw) {
+			return v, nil
+		}
+		break
+	}
+	return nil, fmt.Errorf("not a value of SQLite: %.100q", raw)
 }

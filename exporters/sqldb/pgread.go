@@ -76,18 +76,7 @@ func (v *pgView) readDefinitions(ctx context.Context, yield func(dataset.Record,
 	if shut {
 		return false, errClosed
 	}
-	if err := ctx.Err(); err != nil {
-		return false, err
-	}
-	more := true
-	definitionRecords(kindPostgres, v.defs, func(r dataset.Record, err error) bool {
-		if err == nil {
-			err = ctx.Err()
-		}
-		more = yield(r, err) && err == nil
-		return more
-	})
-	return more, nil
+	return yieldDefinitions(ctx, kindPostgres, v.defs, yield)
 }
 
 // rowHash is equal for equal rows.

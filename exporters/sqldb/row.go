@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -17,6 +18,7 @@ type column struct {
 	expr   string // SQL expression of its value, names quoted
 	form   form
 	bits   int    // width, for formBits
+	scale  int    // digits behind the point, for formFixed
 	member []byte // `,"name":`
 	coded  []byte // `,"name_b64":"`, for text that is not UTF-8
 }
@@ -94,14 +96,15 @@ func (t *table) selectList() string {
 // A builder makes records of rows, column by column. Its records are valid until the
 // next one is begun.
 type builder struct {
-	t     *table
-	data  []byte
-	spans []span // of the values, by column
-	key   []byte
-	canon []byte
-	next  int   // column
-	err   error // the first value that could not be written
-	seen  *ordinals
+	t       *table
+	data    []byte
+	spans   []span // of the values, by column
+	key     []byte
+	canon   []byte
+	scratch []byte
+	next    int   // column
+	err     error // the first value that could not be written
+	seen    *ordinals
 }
 
 type span struct{ from, to int }
@@ -149,6 +152,49 @@ func (b *builder) text(text []byte) {
 	}
 	b.fail(c, err)
 	b.close()
+}
+
+// value adds a value as a driver of database/sql gave it.
+func (b *builder) value(v any) {
+	c := &b.t.columns[b.next]
+	if v == nil {
+		b.null()
+		return
+	}
+	if c.form >= formAnyInteger {
+		b.open()
+		b.data = appendAny(b.data, c.form, v)
+		b.close()
+		return
+	}
+	switch v := v.(type) {
+	case string:
+		b.text([]byte(v))
+		return
+	case []byte:
+		b.text(v)
+		return
+	case int64:
+		b.scratch = strconv.AppendInt(b.scratch[:0], v, 10)
+		if c.form == formFixed && c.scale > 0 {
+			b.scratch = append(append(b.scratch, '.'), strings.Repeat("0", c.scale)...)
+		}
+	case uint64:
+		b.scratch = strconv.AppendUint(b.scratch[:0], v, 10)
+	case float32:
+		b.scratch = appendFloat(b.scratch[:0], float64(v), 32)
+	case float64:
+		if c.form == formFixed {
+			b.scratch = strconv.AppendFloat(b.scratch[:0], v, 'f', c.scale, 64)
+		} else {
+			b.scratch = appendFloat(b.scratch[:0], v, 64)
+		}
+	default:
+		b.fail(c, fmt.Errorf("driver gave a %T", v))
+		b.null()
+		return
+	}
+	b.text(b.scratch)
 }
 
 // coded puts the member name_b64 in the place of name, because text is not UTF-8.

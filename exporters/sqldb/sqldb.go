@@ -68,3 +68,19 @@ var Postgres = exporters.Kind{
 		return v, nil
 	},
 }
+
+// SQLite reads and fills SQLite files.
+var SQLite = exporters.Kind{
+	Name:    kindSQLite,
+	Summary: "SQLite files, in one read transaction.",
+	Schemes: []string{"sqlite"},
+	Options: optionList(kindSQLite),
+	FromURL: fromURL(kindSQLite),
+	Open: func(ctx context.Context, c exporters.Config) (exporters.Exporter, error) {
+		v, err := openSQLite(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return v, nil
+	},
+}
