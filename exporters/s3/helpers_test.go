@@ -15,6 +15,7 @@ import (
 	"github.com/dwp/sallyport/exporters"
 	"github.com/dwp/sallyport/exporters/s3"
 	"github.com/dwp/sallyport/fixtures/s3server"
+	"github.com/dwp/sallyport/internal/retry"
 	"github.com/dwp/sallyport/internal/s3conn"
 )
 
@@ -37,7 +38,7 @@ func serve(t *testing.T, o s3server.Options) (*s3server.Server, s3.Settings) {
 	srv.AddBucket(bucket)
 	return srv, s3.Settings{Conn: s3conn.Config{
 		Endpoint: url, CA: file, Bucket: bucket, AccessKey: "reader", SecretKey: "reader's secret",
-		Patience: s3conn.Patience{Header: 2 * time.Second, Idle: time.Second, Attempts: 4, Backoff: time.Millisecond, MaxWait: 20 * time.Millisecond},
+		Patience: s3conn.Patience{Header: 2 * time.Second, Idle: time.Second, Retry: retry.Policy{Tries: 4, Min: time.Millisecond, Max: 20 * time.Millisecond, MaxHint: 20 * time.Millisecond}},
 	}}
 }
 

@@ -32,9 +32,9 @@ func fill(srv *s3server.Server) {
 		})
 	}
 	put(srv, "sizes/0", "")
-	srv.PutObject(bucket, s3server.Object{Key: "sizes/8MiB+1", Body: s3server.Generated{Seed: 1, Length: 8<<20+1}})
+	srv.PutObject(bucket, s3server.Object{Key: "sizes/8MiB+1", Body: s3server.Generated{Seed: 1, Length: 8<<20 + 1}})
 	srv.PutObject(bucket, s3server.Object{Key: "sizes/9MB", Body: s3server.Generated{Seed: 2, Length: 9_000_000}})
-	srv.PutObject(bucket, s3server.Object{Key: "sizes/300KiB", Body: s3server.Generated{Seed: 3, Length: 300<<10}})
+	srv.PutObject(bucket, s3server.Object{Key: "sizes/300KiB", Body: s3server.Generated{Seed: 3, Length: 300 << 10}})
 }
 
 func TestViewKeepsTheLaw(t *testing.T) {

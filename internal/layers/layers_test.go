@@ -16,7 +16,8 @@ const module = "github.com/dwp/sallyport"
 // layers lists the packages from the ground up. A line ending in /... stands for a
 // family; members of one line do not import each other.
 var layers = [][]string{
-	{"internal/durable", "internal/retry", "internal/progress", "internal/s3conn", "internal/layers", "internal/deps"},
+	{"internal/retry"},
+	{"internal/durable", "internal/progress", "internal/s3conn", "internal/layers", "internal/deps"},
 	{"internal/spool", "internal/durable/durabletest"},
 	{"dataset"},
 	{"crypto"},

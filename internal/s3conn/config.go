@@ -23,6 +23,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/dwp/sallyport/internal/retry"
 )
 
 // A Config says where a bucket is and how to talk to it.
@@ -44,12 +46,10 @@ type Config struct {
 
 // Patience bounds every wait. Zero fields mean the defaults.
 type Patience struct {
-	Header   time.Duration // from the end of a request to the end of the answer's headers; 60 s
-	Idle     time.Duration // between two reads of a body; 30 s
-	MinRate  int64         // bytes a second below which a body is given up after Idle; 4 KiB
-	Attempts int           // of one request; 8
-	Backoff  time.Duration // before the second attempt, doubling; 200 ms
-	MaxWait  time.Duration // cap of one pause, a server's Retry-After included; 60 s
+	Header  time.Duration // from the end of a request to the end of the answer's headers; 60 s
+	Idle    time.Duration // between two reads of a body; 30 s
+	MinRate int64         // bytes a second below which a body is given up after Idle; 4 KiB
+	Retry   retry.Policy  // of one request
 }
 
 func (p Patience) withDefaults() Patience {
@@ -62,14 +62,14 @@ func (p Patience) withDefaults() Patience {
 	if p.MinRate <= 0 {
 		p.MinRate = 4 << 10
 	}
-	if p.Attempts <= 0 {
-		p.Attempts = 8
+	if p.Retry.Tries <= 0 {
+		p.Retry.Tries = 8
 	}
-	if p.Backoff <= 0 {
-		p.Backoff = 200 * time.Millisecond
+	if p.Retry.Min <= 0 {
+		p.Retry.Min = 200 * time.Millisecond
 	}
-	if p.MaxWait <= 0 {
-		p.MaxWait = time.Minute
+	if p.Retry.Max <= 0 {
+		p.Retry.Max = 30 * time.Second
 	}
 	return p
 }

@@ -8,11 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/dwp/sallyport/internal/retry"
 )
 
 // A Request is one request about the bucket (empty Key) or an object.
@@ -97,48 +98,25 @@ func isErrorDocument(body []byte) bool {
 	return bytes.HasPrefix(b, []byte("<Error>")) || bytes.HasPrefix(b, []byte("<Error "))
 }
 
-// attempts runs f until it succeeds, fails for good, or has had its turns.
+// attempts runs f until it succeeds, fails for good, or has had its turns. When the
+// server refuses the credentials they are fetched anew, once: temporary keys run out in
+// the middle of long runs.
 func (c *Conn) attempts(ctx context.Context, f func() error) error {
 	refreshed := false
-	pause := c.patience.Backoff
-	for n := 1; ; n++ {
-		err := f()
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if errors.Is(err, ErrCredentials) && !refreshed {
+	judge := func(err error) retry.Verdict {
+		e, answered := errors.AsType[*Error](err)
+		if answered && errors.Is(err, ErrCredentials) && !refreshed {
 			refreshed = true
-			if e, ok := errors.AsType[*Error](err); ok && e.Status != 0 {
-				c.creds.Expire() // temporary keys run out in the middle of long runs
-				continue
-			}
+			c.creds.Expire()
+			return retry.Verdict{Again: true}
 		}
-		if !retryable(err) || n >= c.patience.Attempts {
-			return err
+		v := retry.Verdict{Again: retryable(err)}
+		if answered {
+			v.Hint = e.RetryAfter
 		}
-		wait := pause/2 + rand.N(pause) // 0.5 to 1.5 of it, so many clients spread out
-		if e, ok := errors.AsType[*Error](err); ok && e.RetryAfter > wait {
-			wait = e.RetryAfter
-		}
-		if err := sleep(ctx, min(wait, c.patience.MaxWait)); err != nil {
-			return err
-		}
-		pause = min(2*pause, c.patience.MaxWait)
+		return v
 	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
+	return retry.Do(ctx, c.patience.Retry, judge, func(context.Context) error { return f() })
 }
 
 // errSlow is the cause of a request given up because the server was too slow.

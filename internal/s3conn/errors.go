@@ -14,6 +14,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/dwp/sallyport/internal/retry"
 )
 
 // What an [Error] is, for errors.Is. Not found is [fs.ErrNotExist].
@@ -70,10 +72,8 @@ const maxErrorText = 4 << 10
 
 // newError reads an error answer whose body has been cut already.
 func newError(op string, status int, h http.Header, body []byte, now time.Time) *Error {
-	e := &Error{
-		Op: op, Status: status, RequestID: clean(h.Get("X-Amz-Request-Id"), 128),
-		RetryAfter: retryAfter(h.Get("Retry-After"), now),
-	}
+	e := &Error{Op: op, Status: status, RequestID: clean(h.Get("X-Amz-Request-Id"), 128)}
+	e.RetryAfter, _ = retry.After(h.Get("Retry-After"), now)
 	var x struct {
 		XMLName   xml.Name `xml:"Error"`
 		Code      string
@@ -179,7 +179,7 @@ func retryable(err error) bool {
 	switch {
 	case errors.As(err, &e):
 		return errors.Is(e.Kind, ErrTemporary) || errors.Is(e.Kind, ErrConflict)
-	case errors.Is(err, context.Canceled), errors.Is(err, ErrBadAnswer), errors.Is(err, errPermanent):
+	case errors.Is(err, context.Canceled), errors.Is(err, ErrBadAnswer), errors.Is(err, ErrCredentials), errors.Is(err, errPermanent):
 		return false
 	case errors.As(err, &cert), errors.As(err, &host), errors.As(err, &authority):
 		return false
@@ -189,24 +189,6 @@ func retryable(err error) bool {
 
 // errPermanent marks failures before anything was sent.
 var errPermanent = errors.New("refused")
-
-// retryAfter reads a Retry-After header: seconds or an HTTP date. Junk, the past and
-// negative numbers mean nothing; the caller caps what is left.
-func retryAfter(v string, now time.Time) time.Duration {
-	if v == "" {
-		return 0
-	}
-	if n, err := strconv.ParseInt(v, 10, 64); err == nil {
-		if n <= 0 {
-			return 0
-		}
-		return time.Duration(min(n, 1<<20)) * time.Second
-	}
-	if t, err := http.ParseTime(v); err == nil && t.After(now) {
-		return t.Sub(now)
-	}
-	return 0
-}
 
 // clean makes text of a server safe for terminals and logs, and cuts it to about n
 // bytes.

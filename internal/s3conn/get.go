@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // An Object names one state of an object.
@@ -184,10 +185,18 @@ func (r *Reader) again(err error) error {
 	switch {
 	case r.ctx.Err() != nil:
 		return context.Cause(r.ctx)
-	case r.fails >= r.conn.patience.Attempts, r.object.ETag == "", r.end < 0 && r.off == 0 && r.Total == 0:
+	case r.fails >= r.conn.patience.Retry.Tries, r.object.ETag == "", r.end < 0 && r.off == 0 && r.Total == 0:
 		return fmt.Errorf("get object: after %d bytes: %w", r.off, err)
 	}
-	return sleep(r.ctx, min(r.conn.patience.Backoff<<min(r.fails-1, 10), r.conn.patience.MaxWait))
+	p := r.conn.patience.Retry
+	pause := time.NewTimer(min(p.Min<<min(r.fails-1, 10), p.Max))
+	defer pause.Stop()
+	select {
+	case <-r.ctx.Done():
+		return context.Cause(r.ctx)
+	case <-pause.C:
+		return nil
+	}
 }
 
 // Close ends the read. It never fails.

@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/dwp/sallyport/fixtures/s3server"
+	"github.com/dwp/sallyport/internal/retry"
 	"github.com/dwp/sallyport/internal/s3conn"
 )
 
 const bucket = "bucket"
 
 // quick is patience that a test has.
-var quick = s3conn.Patience{Header: time.Second, Idle: 300 * time.Millisecond, Attempts: 5, Backoff: time.Millisecond, MaxWait: 20 * time.Millisecond}
+var quick = s3conn.Patience{Header: time.Second, Idle: 300 * time.Millisecond, Retry: retry.Policy{Tries: 5, Min: time.Millisecond, Max: 20 * time.Millisecond, MaxHint: 20 * time.Millisecond}}
 
 // serve starts a server with one bucket and the given faults.
 func serve(t *testing.T, faults ...s3server.Fault) (*s3server.Server, *s3server.Injector, *s3conn.Conn) {
