@@ -17,7 +17,7 @@ type column struct {
 	name   string // of the field
 	expr   string // SQL expression of its value, names quoted
 	form   form
-	bits   int    // width, for formBits
+	bits   int    // width, for formBits and floats; 0 is 64 bits
 	scale  int    // digits behind the point, for formFixed
 	member []byte // `,"name":`
 	coded  []byte // `,"name_b64":"`, for text that is not UTF-8
@@ -184,7 +184,9 @@ func (b *builder) value(v any) {
 	case float32:
 		b.scratch = appendFloat(b.scratch[:0], float64(v), 32)
 	case float64:
-		if c.form == formFixed {
+		if c.bits == 32 {
+			b.scratch = appendFloat(b.scratch[:0], v, 32)
+		} else if c.form == formFixed {
 			b.scratch = strconv.AppendFloat(b.scratch[:0], v, 'f', c.scale, 64)
 		} else {
 			b.scratch = appendFloat(b.scratch[:0], v, 64)

@@ -84,3 +84,19 @@ var SQLite = exporters.Kind{
 		return v, nil
 	},
 }
+
+// MySQL reads and fills MySQL 8 and MariaDB 10.5 and later.
+var MySQL = exporters.Kind{
+	Name:    kindMySQL,
+	Summary: "MySQL and MariaDB tables, from one snapshot.",
+	Schemes: []string{"mysql"},
+	Options: optionList(kindMySQL),
+	FromURL: fromURL(kindMySQL),
+	Open: func(ctx context.Context, c exporters.Config) (exporters.Exporter, error) {
+		v, err := openMySQL(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return v, nil
+	},
+}

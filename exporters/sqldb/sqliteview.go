@@ -253,40 +253,7 @@ func (t *sqliteTable) read(ctx context.Context, c *sql.Conn, where string, args 
 		return false, err
 	}
 	defer rows.Close()
-	values := make([]any, len(list))
-	pointers := make([]any, len(list))
-	for i := range values {
-		pointers[i] = &values[i]
-	}
-	b := newBuilder(&t.table, ties.counter())
-	for rows.Next() {
-		if err := ctx.Err(); err != nil {
-			return false, err
-		}
-		if err := rows.Scan(pointers...); err != nil {
-			return false, err
-		}
-		b.begin()
-		for i := range t.columns {
-			b.value(values[i])
-		}
-		tie := ""
-		if ties.any() {
-			h, ok := values[len(values)-1].(string)
-			if !ok {
-				return false, errors.New("row without a hash")
-			}
-			tie = ties.of([]byte(h))
-		}
-		r, err := b.finish(tie)
-		if err != nil {
-			return false, err
-		}
-		if !yield(r, nil) {
-			return false, nil
-		}
-	}
-	return true, rows.Err()
+	return scanRows(ctx, rows, &t.table, ties, false, yield)
 }
 
 // Count implements [exporters.Counter], within the transaction.
