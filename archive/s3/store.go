@@ -58,7 +58,8 @@ type Store struct {
 }
 
 // Open opens the store at c.Bucket and c.Prefix and asks whether the bucket keeps
-// versions. Where that is not ours to know, it is treated as one that does.
+// versions. A credential that may neither ask that nor list versions sees only the
+// newest of each name; [Policy] grants both.
 func Open(ctx context.Context, c s3conn.Config, o Options) (*Store, error) {
 	if o.Lock != (Lock{}) && (o.Lock.Mode != "COMPLIANCE" && o.Lock.Mode != "GOVERNANCE" || o.Lock.Days <= 0) {
 		return nil, errors.New("s3 store: lock needs a mode, COMPLIANCE or GOVERNANCE, and a number of days")
@@ -89,7 +90,7 @@ func (s *Store) hasVersions(ctx context.Context) (bool, error) {
 	case errors.Is(err, s3conn.ErrUnsupported), errors.Is(err, s3conn.ErrNotConfigured):
 		return false, nil
 	case errors.Is(err, s3conn.ErrDenied):
-		return true, nil
+		return s.mayListVersions(ctx)
 	case err != nil:
 		return false, err
 	}
@@ -98,6 +99,18 @@ func (s *Store) hasVersions(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("get bucket versioning: %w: %w", s3conn.ErrBadAnswer, err)
 	}
 	return v.Status != "", nil // suspended versioning leaves versions behind
+}
+
+// mayListVersions reports whether versions can be listed, where nobody says whether
+// there are any.
+func (s *Store) mayListVersions(ctx context.Context) (bool, error) {
+	for _, err := range s.conn.List(ctx, s3conn.Listing{Prefix: s.prefix, Versions: true, PageSize: 1}) {
+		if errors.Is(err, s3conn.ErrDenied) || errors.Is(err, s3conn.ErrUnsupported) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	return true, nil
 }
 
 // mapped turns the errors of a connection into those that archive knows.
