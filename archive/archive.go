@@ -83,28 +83,6 @@ func PutSigned(ctx context.Context, st Store, signer *crypto.Signer, service, na
 	return nil
 }
 
-// createSame creates an object, and settles every doubtful answer by reading back: it
-// returns nil exactly if the store now holds data under name.
-func createSame(ctx context.Context, st Store, name string, data []byte) error {
-	err := st.Create(ctx, name, data)
-	if err == nil {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return err
-	}
-	got, rerr := readAll(ctx, st, name, int64(len(data)))
-	switch {
-	case errors.Is(rerr, fs.ErrNotExist):
-		return err
-	case rerr != nil:
-		return errors.Join(err, rerr)
-	case string(got) != string(data):
-		return fmt.Errorf("%s: %w with other bytes", name, fs.ErrExist)
-	}
-	return nil
-}
-
 // Verify returns who signed doc under namespace, trying each signature that the store
 // has of it. Signatures by strangers are passed over; if none is good it fails with an
 // [IntegrityError].
@@ -120,7 +98,11 @@ func (a *Archive) Verify(ctx context.Context, service, namespace string, doc []b
 			continue
 		}
 		sig, err := readAll(ctx, a.Store, info.Name, maxSignature)
-		if err != nil {
+		var junk *IntegrityError
+		if errors.As(err, &junk) || errors.Is(err, fs.ErrNotExist) {
+			why = append(why, err) // what a stranger put there must not hide a good one
+			continue
+		} else if err != nil {
 			return crypto.Identity{}, fmt.Errorf("read %s: %w", info.Name, err)
 		}
 		id, err := a.Trust.Verify(namespace, doc, sig, at)

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -141,6 +143,40 @@ func (w *Writer) Prior(stream string) iter.Seq2[dataset.Record, error] {
 			heads = append(heads, &priorLines{next: next})
 		}
 		mergePrior(heads, stream, yield)
+	}
+}
+
+// Written yields what this run has written of a blob stream so far, in its order, as
+// prior knowledge for a second reading: blobs have their hash, and nothing of them can
+// be opened or written again. It is nil where nothing is remembered.
+func (w *Writer) Written(stream string) iter.Seq2[dataset.Record, error] {
+	if w.journal.packs == nil {
+		return nil
+	}
+	dir := filepath.Join(string(w.run), strconv.Itoa(w.journal.attempt))
+	return func(yield func(dataset.Record, error) bool) {
+		for _, file := range w.journal.files(dir, stream) {
+			text, err := w.journal.read(file)
+			if err != nil {
+				yield(dataset.Record{}, fmt.Errorf("journal: %w", err))
+				return
+			}
+			_, lines, _ := bytes.Cut(text, []byte{'\n'})
+			for line := range bytes.Lines(lines) {
+				l, err := ParseLine(bytes.TrimSuffix(line, []byte{'\n'}))
+				if err != nil {
+					yield(dataset.Record{}, fmt.Errorf("journal: %w", err))
+					return
+				}
+				r := dataset.Record{Stream: stream, Key: l.Key, Ordinal: l.Ordinal, Data: l.Data}
+				if l.HasBlob {
+					r.Blob = &dataset.Blob{Size: l.Size, SHA256: l.SHA256, Archived: w}
+				}
+				if !yield(r, nil) {
+					return
+				}
+			}
+		}
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/dwp/sallyport/dataset"
 )
@@ -55,11 +54,14 @@ func (w *Writer) commit(ctx context.Context, sum Summary) (*Decision, error) {
 	if err != nil {
 		return nil, err
 	}
+	h := dataset.Sum(doc)
+	if err := w.journal.prepare(h, parts.entries); err != nil {
+		return nil, err
+	}
 	if err := w.decide(ctx, doc); err != nil { // W5 to W7
 		return nil, err
 	}
-	h := dataset.Sum(doc)
-	if err := w.journal.commit(h, parts.entries); err != nil {
+	if err := w.journal.commit(); err != nil {
 		return nil, fmt.Errorf("snapshot %s is committed, but the state directory could not be written: %w", w.run, err)
 	}
 	return &Decision{Run: w.run, Hash: h, Manifest: m, Doc: doc}, nil
@@ -145,7 +147,7 @@ func (w *Writer) closeStreams(ctx context.Context) ([]*StreamWriter, error) {
 			}
 		}
 	}
-	if err := errors.Join(w.ledgerErr, w.ledger.close(ctx)); err != nil {
+	if err := errors.Join(w.ledgerErr, w.ledger.close(ctx), w.second.close(ctx)); err != nil {
 		return nil, err
 	}
 	if err := w.work.Wait(); err != nil {
@@ -196,7 +198,7 @@ func (w *Writer) describe(ctx context.Context, streams []*StreamWriter, sum Summ
 	}
 	d := &Descriptor{Profile: dataset.DataPackageProfile, Name: w.o.Service, Title: w.o.Service, Created: At(w.o.Now()),
 		Resources: []Resource{}, Sallyport: Contents{Store: w.a.ID, Service: w.o.Service, Run: w.run, Facts: sum.Facts,
-			Scope: slices.Concat([]string{}, sum.Scope), Gaps: w.ledger.entries(all), Second: []PartEntry{}}}
+			Scope: slices.Concat([]string{}, sum.Scope), Gaps: w.ledger.entries(all), Second: w.second.entries(all)}}
 	slug := dataset.Slugs(names)
 	for i, sw := range streams {
 		d.Resources = append(d.Resources, sw.resource(slug, tables[i].entries(all)))
@@ -304,7 +306,8 @@ func (w *Writer) keyRef(id dataset.Hash) (KeyRef, bool) {
 }
 
 // confirm lists what the manifest names and compares sizes (W4). A pack that is not
-// there makes the journal worthless, so that the next run reads everything again.
+// there makes the journal worthless, that of the snapshot whose packs are reused
+// included, so that the next run reads everything again.
 func (w *Writer) confirm(ctx context.Context, m *Manifest, lists [][]byte) error {
 	want := map[string]int64{}
 	for _, l := range lists {
@@ -317,6 +320,7 @@ func (w *Writer) confirm(ctx context.Context, m *Manifest, lists [][]byte) error
 			want[PackName(w.o.Service, p.SHA256)] = p.Size
 		}
 	}
+	sealed := map[dataset.Hash]bool{} // key ids of which a sealed key is there
 	for _, k := range m.Keys {
 		want[StatementName(w.o.Service, k.ID, k.Statement)] = -1
 	}
@@ -326,11 +330,14 @@ func (w *Writer) confirm(ctx context.Context, m *Manifest, lists [][]byte) error
 			if err != nil {
 				return fmt.Errorf("list %s: %w", folder, err)
 			}
-			size, ok := want[info.Name]
-			if !ok || info.Later || info.Marker {
+			if info.Later || info.Marker {
 				continue
 			}
-			if size >= 0 && size != info.Size {
+			if n := ParseName(info.Name); n.Class == KeyObject {
+				sealed[n.Key] = true
+			}
+			size, ok := want[info.Name]
+			if ok && size >= 0 && size != info.Size {
 				wrong = append(wrong, fmt.Errorf("%s has %d bytes in the store instead of %d", info.Name, info.Size, size))
 			}
 			delete(want, info.Name)
@@ -339,11 +346,18 @@ func (w *Writer) confirm(ctx context.Context, m *Manifest, lists [][]byte) error
 	for name := range want {
 		wrong = append(wrong, fmt.Errorf("%s is not in the store", name))
 	}
-	if len(wrong) > 0 {
-		w.journal.drop(w.run)
-		return fmt.Errorf("nothing was committed: %w", errors.Join(wrong...))
+	for _, k := range m.Keys {
+		if !sealed[k.ID] {
+			wrong = append(wrong, fmt.Errorf("run key %s is not in the store", k.ID))
+		}
 	}
-	return nil
+	if len(wrong) == 0 {
+		return nil
+	}
+	if err := w.fenced(ctx); err != nil {
+		return errors.Join(err, w.journal.drop(w.run)) // a collector was right to remove it
+	}
+	return fmt.Errorf("nothing was committed: %w", errors.Join(append(wrong, w.journal.drop(w.run), w.journal.drop(w.base.run))...))
 }
 
 // decide creates the decision. Only a 200 and the bytes themselves count: whatever
@@ -357,42 +371,25 @@ func (w *Writer) decide(ctx context.Context, doc []byte) error {
 	if err := createSame(ctx, w.a.Store, SignatureName(w.o.Service, dataset.Sum(doc), nsManifest, sig), sig); err != nil {
 		return fmt.Errorf("store signature of manifest: %w", err)
 	}
-	var last error
-	for try := range 8 {
-		if try > 0 {
-			if err := sleep(ctx, time.Duration(try)*100*time.Millisecond); err != nil {
-				return errors.Join(last, err)
-			}
-		}
-		if last = w.a.Store.Create(ctx, name, doc); last == nil {
-			return nil
-		}
-		got, err := readAll(ctx, w.a.Store, name, maxDocument)
-		switch {
-		case err == nil && bytes.Equal(got, doc):
-			return nil
-		case err == nil:
-			w.journal.drop(w.run)
-			return fmt.Errorf("%s: %w", w.run, ErrFenced)
-		case !errors.Is(err, fs.ErrNotExist):
-			last = errors.Join(last, err)
-		}
-		if ctx.Err() != nil {
-			break
-		}
+	err = createSame(ctx, w.a.Store, name, doc)
+	if errors.Is(err, fs.ErrExist) {
+		return errors.Join(fmt.Errorf("%s: %w", w.run, ErrFenced), w.journal.drop(w.run))
+	} else if err != nil {
+		return fmt.Errorf("create decision: %w", err)
 	}
-	return fmt.Errorf("create decision: %w", last)
+	return nil
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
+// fenced returns [ErrFenced] if somebody decided the run.
+func (w *Writer) fenced(ctx context.Context) error {
+	_, err := readAll(ctx, w.a.Store, DecisionName(w.o.Service, w.run), maxDocument)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	case err != nil:
+		return fmt.Errorf("read decision: %w", err)
 	}
+	return fmt.Errorf("%s: %w", w.run, ErrFenced)
 }
 
 func sortedRecipients(to interface{ Recipients() []string }) []string {

@@ -28,7 +28,8 @@ import (
 //	<store>/<service>/<run>/head.json            run keys' public halves
 //	                        packs.jsonl          packs that are durable in the store
 //	                        <attempt>/<stream>-<part>.age   index lines, written before their packs are durable
-//	                        committed.age        the manifest's hash and the parts; written last
+//	                        manifest.age         the manifest's hash and the parts; written before the decision
+//	                        committed.age        the same file, once the decision is known to stand
 type journal struct {
 	dir  string // of the service; empty: remember nothing
 	seal *crypto.Sealer
@@ -153,7 +154,7 @@ func (j *journal) interrupted() (journalHead, bool, error) {
 			}
 			continue
 		}
-		return h, true, j.resume(r)
+		return h, true, nil
 	}
 	return journalHead{}, false, err
 }
@@ -317,8 +318,8 @@ func (j *journal) read(name string) ([]byte, error) {
 	return decompressAll(z)
 }
 
-// commit remembers that the run is a snapshot, and forgets all others.
-func (j *journal) commit(manifest dataset.Hash, parts []PartEntry) error {
+// prepare remembers what the run will be a snapshot of, before it is decided.
+func (j *journal) prepare(manifest dataset.Hash, parts []PartEntry) error {
 	if j.packs == nil {
 		return nil
 	}
@@ -326,10 +327,18 @@ func (j *journal) commit(manifest dataset.Hash, parts []PartEntry) error {
 	if err != nil {
 		return err
 	}
-	if err := j.write(filepath.Join(string(j.run), "committed.age"), b); err != nil {
-		return err
+	return j.write(filepath.Join(string(j.run), "manifest.age"), b)
+}
+
+// commit remembers that the run is a snapshot, and forgets all others.
+func (j *journal) commit() error {
+	if j.packs == nil {
+		return nil
 	}
 	j.close()
+	if err := j.adopt(j.run); err != nil {
+		return err
+	}
 	runs, err := j.runs()
 	for _, r := range runs {
 		if r != j.run {
@@ -337,6 +346,22 @@ func (j *journal) commit(manifest dataset.Hash, parts []PartEntry) error {
 		}
 	}
 	return err
+}
+
+// adopt makes a prepared run a committed one.
+func (j *journal) adopt(r RunID) error {
+	dir := filepath.Join(j.dir, string(r))
+	if err := os.Rename(filepath.Join(dir, "manifest.age"), filepath.Join(dir, "committed.age")); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return nil
+}
+
+// prepared reports whether the run was about to be decided by that manifest.
+func (j *journal) prepared(r RunID, manifest dataset.Hash) bool {
+	b, err := j.read(filepath.Join(string(r), "manifest.age"))
+	var c committed
+	return err == nil && json.Unmarshal(b, &c) == nil && c.Manifest == manifest
 }
 
 // lastCommitted returns the newest run that was committed.

@@ -246,6 +246,16 @@ type GapLine struct {
 	Detail  string       `json:"detail"`
 }
 
+// SecondLine is one line of the ledger of second readings: what a second reading of
+// the source saw otherwise than the first.
+type SecondLine struct {
+	Stream  string `json:"stream"`
+	Key     Key    `json:"key"`
+	Ordinal int    `json:"ordinal"`
+	Status  string `json:"status"` // of package reconcile: added, vanished, changed during export, unstable
+	Detail  string `json:"detail"`
+}
+
 // encodeLine writes v as one compact line without line feed.
 func encodeLine(v any) ([]byte, error) {
 	var b bytes.Buffer

@@ -89,7 +89,7 @@ func (p *Placement) wait(ctx context.Context) error {
 type packer struct {
 	sealer  *crypto.Sealer
 	slabs   chan []byte
-	create  func(ctx context.Context, p *pack, data []byte) error
+	create  func(p *pack, data []byte) error
 	newPack func() *pack
 	uploads *errgroup.Group
 	limit   int64 // bytes of ciphertext in a pack
@@ -117,11 +117,12 @@ type openPack struct {
 	frames []frameInfo
 }
 
-// A slabWriter appends to a slab and never grows it.
+// A slabWriter appends to a slab, which has room for a pack of the usual size; a
+// single member may need more of it, up to [PackSize].
 type slabWriter struct{ b []byte }
 
 func (w *slabWriter) Write(p []byte) (int, error) {
-	if len(w.b)+len(p) > cap(w.b) {
+	if len(w.b)+len(p) > PackSize {
 		return 0, errors.New("pack exceeds its slab")
 	}
 	w.b = append(w.b, p...)
@@ -285,7 +286,7 @@ func (k *packer) closePack(ctx context.Context) error {
 	}
 	k.uploads.Go(func() error {
 		o.hash, o.size = dataset.Sum(o.out.b), int64(len(o.out.b))
-		err := k.create(ctx, o.pack, o.out.b)
+		err := k.create(o.pack, o.out.b)
 		k.settle(o, err)
 		return err
 	})

@@ -55,7 +55,7 @@ func (r *packReader) member(ctx context.Context, m MemberRef, size int64) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	if m.Offset < 0 || m.Length < 1 || m.Offset+m.Length > int64(len(z)) {
+	if !within(m.Offset, m.Length, int64(len(z))) {
 		return nil, fmt.Errorf("member %s lies outside its pack", m.Member)
 	}
 	if size < 0 {
@@ -63,6 +63,9 @@ func (r *packReader) member(ctx context.Context, m MemberRef, size int64) ([]byt
 	}
 	return extract(z[m.Offset:m.Offset+m.Length], m.Member, size)
 }
+
+// within reports whether n bytes at off, at least one, lie within size bytes.
+func within(off, n, size int64) bool { return off >= 0 && n >= 1 && off <= size && n <= size-off }
 
 // extract decodes frames and returns a member of at most size bytes.
 func extract(frames []byte, member string, size int64) ([]byte, error) {
@@ -127,7 +130,7 @@ func (r *packReader) stretch(ctx context.Context, pack dataset.Hash, loc Locatio
 			return nil, err
 		}
 	}
-	if loc.Offset+loc.Length > int64(len(z)) {
+	if !within(loc.Offset, loc.Length, int64(len(z))) {
 		return nil, fmt.Errorf("member %s lies outside its pack", loc.Member)
 	}
 	return z[loc.Offset : loc.Offset+loc.Length], nil
@@ -194,16 +197,17 @@ func (r *packReader) loadOnce(ctx context.Context, ref PackRef, opener *crypto.O
 	}
 	defer body.Close()
 	h := sha256.New()
-	in := io.TeeReader(io.LimitReader(body, ref.Size+1), h)
+	left := &io.LimitedReader{R: body, N: ref.Size + 1}
+	in := io.TeeReader(left, h)
 	z, derr := decryptAll(opener, in, ref.Size)
-	n, rerr := io.Copy(io.Discard, in)
+	_, rerr := io.Copy(io.Discard, in)
 	var got dataset.Hash
 	h.Sum(got[:0])
 	switch {
 	case got != ref.SHA256 && rerr != nil:
 		return nil, fmt.Errorf("pack %s: %w", ref.SHA256, rerr)
 	case got != ref.SHA256:
-		return nil, &DamageError{name, ref.SHA256, got, n + int64(len(z))}
+		return nil, &DamageError{name, ref.SHA256, got, ref.Size + 1 - left.N}
 	case derr != nil:
 		return nil, fmt.Errorf("pack %s: %w", ref.SHA256, derr)
 	}
@@ -238,6 +242,9 @@ func (r *packReader) ranged(ctx context.Context, pack dataset.Hash, loc Location
 	if err != nil {
 		return nil, err
 	}
+	if !within(loc.Offset, loc.Length, ref.Size) {
+		return nil, fmt.Errorf("member %s lies outside its pack", loc.Member)
+	}
 	at := &extents{ctx: ctx, st: r.s.a.Store, name: PackName(r.s.Service, pack), size: ref.Size}
 	header, err := at.header()
 	if err != nil {
@@ -252,7 +259,7 @@ func (r *packReader) ranged(ctx context.Context, pack dataset.Hash, loc Location
 	if err != nil {
 		return nil, fmt.Errorf("pack %s: %w", pack, err)
 	}
-	if loc.Offset+loc.Length > size {
+	if !within(loc.Offset, loc.Length, size) {
 		return nil, fmt.Errorf("member %s lies outside its pack", loc.Member)
 	}
 	z := make([]byte, loc.Length)

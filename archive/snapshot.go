@@ -70,7 +70,7 @@ func (s *Snapshot) Unlock(ctx context.Context, o *crypto.Opener) error {
 
 // openKey opens a run key by any of its sealed files.
 func (a *Archive) openKey(ctx context.Context, service string, k KeyRef, o *crypto.Opener) (*crypto.Opener, error) {
-	last := error(fmt.Errorf("run key %s: %w", k.ID, fs.ErrNotExist))
+	var why []error
 	for info, err := range a.Store.List(ctx, service+"/keys/"+k.ID.String()+"/") {
 		if err != nil {
 			return nil, fmt.Errorf("list keys: %w", err)
@@ -80,20 +80,27 @@ func (a *Archive) openKey(ctx context.Context, service string, k KeyRef, o *cryp
 			continue
 		}
 		sealed, err := readAll(ctx, a.Store, info.Name, maxSealedKey)
-		if err != nil {
+		var junk *IntegrityError
+		if errors.As(err, &junk) || errors.Is(err, fs.ErrNotExist) {
+			why = append(why, err) // what a stranger put there must not hide a good one
+			continue
+		} else if err != nil {
 			return nil, fmt.Errorf("read %s: %w", info.Name, err)
 		}
 		if dataset.Sum(sealed) != n.Hash {
-			last = &DamageError{info.Name, n.Hash, dataset.Sum(sealed), int64(len(sealed))}
+			why = append(why, &DamageError{info.Name, n.Hash, dataset.Sum(sealed), int64(len(sealed))})
 			continue
 		}
 		opener, err := crypto.OpenRunKey(o, sealed, k.ID)
 		if err == nil {
 			return opener, nil
 		}
-		last = fmt.Errorf("run key %s: %w", k.ID, err)
+		why = append(why, fmt.Errorf("run key %s: %w", k.ID, err))
 	}
-	return nil, last
+	if len(why) == 0 {
+		why = []error{fmt.Errorf("run key %s: %w", k.ID, fs.ErrNotExist)}
+	}
+	return nil, errors.Join(why...)
 }
 
 const maxSealedKey = 1 << 20
@@ -157,20 +164,30 @@ func (e *PartEntry) CheckRoot(lines []byte, blobs bool) error {
 
 // Gaps yields the ledger of gaps.
 func (s *Snapshot) Gaps(ctx context.Context) iter.Seq2[GapLine, error] {
-	return func(yield func(GapLine, error) bool) {
-		for _, e := range s.Descriptor.Sallyport.Gaps {
+	return ledgerLines[GapLine](ctx, s, s.Descriptor.Sallyport.Gaps)
+}
+
+// Second yields the ledger of second readings.
+func (s *Snapshot) Second(ctx context.Context) iter.Seq2[SecondLine, error] {
+	return ledgerLines[SecondLine](ctx, s, s.Descriptor.Sallyport.Second)
+}
+
+func ledgerLines[T any](ctx context.Context, s *Snapshot, parts []PartEntry) iter.Seq2[T, error] {
+	return func(yield func(T, error) bool) {
+		for _, e := range parts {
+			var l T
 			lines, err := s.Lines(ctx, &e)
 			if err != nil {
-				yield(GapLine{}, err)
+				yield(l, err)
 				return
 			}
 			for line := range bytes.Lines(lines) {
-				var g GapLine
-				if err := decodeLine(bytes.TrimSuffix(line, []byte{'\n'}), &g); err != nil {
-					yield(g, fmt.Errorf("gaps: %w", err))
+				var l T
+				if err := decodeLine(bytes.TrimSuffix(line, []byte{'\n'}), &l); err != nil {
+					yield(l, fmt.Errorf("ledger: %w", err))
 					return
 				}
-				if !yield(g, nil) {
+				if !yield(l, nil) {
 					return
 				}
 			}

@@ -68,6 +68,9 @@ func (sw *StreamWriter) Summarise(s dataset.Stream, sum StreamSummary) {
 	sw.stream, sw.summary = s, sum
 }
 
+// Grade changes the grade of a stream that was summarised.
+func (sw *StreamWriter) Grade(g Grade, proof string) { sw.summary.Grade, sw.summary.Proof = g, proof }
+
 // A Section is a run of consecutive records of a stream. It belongs to one goroutine.
 type Section struct {
 	sw    *StreamWriter
@@ -160,6 +163,9 @@ func (s *Section) name(l *Line) error {
 	}
 	return nil
 }
+
+// Flush writes what waits, so that [Writer.Written] yields it.
+func (s *Section) Flush(ctx context.Context) error { return s.close(ctx) }
 
 // drain writes the lines at the head of the queue whose places are known; all of them
 // if force is set.
@@ -267,7 +273,7 @@ func (s *Section) cut(ctx context.Context) error {
 		}
 	}
 	index := s.sw.index
-	w.work.Go(func() error {
+	w.background(func(ctx context.Context) error {
 		defer close(p.settled)
 		return w.finishPart(ctx, &p, s.sw.role, index)
 	})
@@ -303,9 +309,10 @@ func (s *Section) close(ctx context.Context) error {
 	return s.cut(ctx)
 }
 
-// newLedger returns where gaps are written: a stream that is none of the source's.
-func newLedger(w *Writer) *Section {
-	sw := &StreamWriter{w: w, stream: dataset.Stream{Name: "gaps"}, role: IndexRole}
+// newLedger returns where gaps, or second readings, are written: a stream that is none
+// of the source's.
+func newLedger(w *Writer, name string) *Section {
+	sw := &StreamWriter{w: w, stream: dataset.Stream{Name: name}, role: IndexRole}
 	s := &Section{sw: sw}
 	sw.sections = []*Section{s}
 	return s

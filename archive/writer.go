@@ -53,6 +53,8 @@ type Writer struct {
 	uploads *errgroup.Group
 	work    *errgroup.Group // parts being finished
 
+	background func(func(context.Context) error) // starts work that outlives its caller, in the run's context
+
 	journal *journal
 	base    *base // what may be reused
 
@@ -64,6 +66,7 @@ type Writer struct {
 	gapping   sync.Mutex // guards the ledger
 	gaps      map[dataset.Code]int64
 	ledger    *Section
+	second    *Section // of what a second reading saw otherwise
 	ledgerErr error
 }
 
@@ -79,7 +82,8 @@ func (k keyHalf) id() dataset.Hash { return crypto.RecipientID(k.Recipient) }
 const slabs = 4
 
 // Begin announces a run, or goes on with an interrupted one that the journal in
-// o.State knows and nobody has decided, and reads what may be reused.
+// o.State knows and nobody has decided, and reads what may be reused. What the writer
+// does in the background ends with ctx, so ctx must last until Commit has returned.
 func Begin(ctx context.Context, a *Archive, o Options) (*Writer, error) {
 	if err := CheckService(o.Service); err != nil {
 		return nil, err
@@ -94,7 +98,7 @@ func Begin(ctx context.Context, a *Archive, o Options) (*Writer, error) {
 		o.Reuse = 90 * 24 * time.Hour
 	}
 	w := &Writer{a: a, o: o, started: o.Now(), streams: map[string]*StreamWriter{}, gaps: map[dataset.Code]int64{}}
-	w.ledger = newLedger(w)
+	w.ledger, w.second = newLedger(w, "gaps"), newLedger(w, "second")
 	j, err := openJournal(o.State, a.ID, o.Service)
 	if err != nil {
 		return nil, err
@@ -136,21 +140,25 @@ func (w *Writer) resume(ctx context.Context) error {
 	if err != nil || !ok {
 		return err
 	}
-	_, err = w.a.Decision(ctx, w.o.Service, head.Run)
-	if err == nil {
+	d, err := w.a.Decision(ctx, w.o.Service, head.Run)
+	var distrusted *IntegrityError
+	switch {
+	case err == nil && w.journal.prepared(head.Run, d.Hash):
+		return w.journal.adopt(head.Run) // it is a snapshot: only the reply was lost
+	case err == nil, errors.As(err, &distrusted):
 		return w.journal.drop(head.Run) // decided without us: nothing of it may be reused as our own
-	}
-	if !errors.Is(err, fs.ErrNotExist) {
+	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
 	in, hash, err := w.a.Intent(ctx, w.o.Service, head.Run)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.As(err, &distrusted):
 		return w.journal.drop(head.Run) // another store at the same place
-	} else if err != nil {
+	case err != nil:
 		return err
 	}
 	w.run, w.intent, w.started, w.keys = head.Run, hash, in.Started.Time, head.Keys
-	return nil
+	return w.journal.resume(head.Run)
 }
 
 // makeKeys creates the run keys, seals them to the managed recipients and forgets
@@ -201,18 +209,22 @@ func PutKey(ctx context.Context, a *Archive, signer *crypto.Signer, service stri
 func (w *Writer) openPackers(ctx context.Context) error {
 	pool := make(chan []byte, slabs)
 	for range slabs {
-		pool <- make([]byte, 0, PackSize)
+		pool <- make([]byte, 0, w.o.PackSize)
 	}
 	w.uploads = new(errgroup.Group)
 	w.work = new(errgroup.Group)
 	w.work.SetLimit(3)
+	// Packs are stored, and parts finished, after the call that brought them has returned
+	// and its context may have ended: they live as long as the run's.
+	store := func(p *pack, data []byte) error { return w.createPack(ctx, p, data) }
+	w.background = func(f func(context.Context) error) { w.work.Go(func() error { return f(ctx) }) }
 	for role, dst := range map[Role]**packer{DataRole: &w.data, IndexRole: &w.index} {
 		k := w.keys[role]
 		sealer, err := crypto.NewSealer(k.Recipient)
 		if err != nil {
 			return err
 		}
-		*dst = &packer{sealer: sealer, slabs: pool, limit: w.o.PackSize, create: w.createPack, uploads: w.uploads,
+		*dst = &packer{sealer: sealer, slabs: pool, limit: w.o.PackSize, create: store, uploads: w.uploads,
 			newPack: func() *pack { return w.newPack(k.id()) }}
 	}
 	return nil
@@ -229,40 +241,36 @@ func (w *Writer) newPack(key dataset.Hash) *pack {
 }
 
 // createPack stores a pack. Its name is its hash, so where the name is taken it is
-// enough that the size agrees: W4 looks at it.
+// enough that the size agrees.
 func (w *Writer) createPack(ctx context.Context, p *pack, data []byte) error {
 	name := PackName(w.o.Service, p.hash)
-	var err error
-	for try := 0; try < 3; try++ {
-		err = w.a.Store.Create(ctx, name, data)
-		if err == nil || ctx.Err() != nil {
-			break
+	err := settle(ctx, w.a.Store, name, data, func(ctx context.Context) error {
+		for info, err := range w.a.Store.List(ctx, name) {
+			if err != nil {
+				return err
+			}
+			if info.Name != name || info.Marker || info.Later {
+				continue
+			}
+			if info.Size != int64(len(data)) {
+				return fmt.Errorf("%w with %d bytes instead of %d", fs.ErrExist, info.Size, len(data))
+			}
+			return nil
 		}
-		if size, found, serr := w.stat(ctx, name); serr == nil && found && size == int64(len(data)) {
-			err = nil
-			break
-		}
-	}
+		return fs.ErrNotExist
+	})
 	if err != nil {
 		return fmt.Errorf("store pack %s: %w", p.hash, err)
 	}
 	return w.journal.packDone(p)
 }
 
-func (w *Writer) stat(ctx context.Context, name string) (size int64, found bool, err error) {
-	for info, err := range w.a.Store.List(ctx, name) {
-		if err != nil {
-			return 0, false, err
-		}
-		if info.Name == name && !info.Marker {
-			return info.Size, true, nil
-		}
-	}
-	return 0, false, nil
-}
-
 // Run returns the id of the run.
 func (w *Writer) Run() RunID { return w.run }
+
+// Distrusted returns the decisions and expiry records of the service that the writer
+// found and does not trust, each an [IntegrityError]. They were ignored.
+func (w *Writer) Distrusted() []error { return w.base.bad }
 
 // Resumed reports whether the run goes on from an interrupted one.
 func (w *Writer) Resumed() bool { return w.journal.attempt > 0 }
@@ -299,6 +307,18 @@ func (w *Writer) Gap(ctx context.Context, g dataset.Gap) {
 	line, err := encodeLine(GapLine{g.Stream, Key(g.Key), g.Ordinal, g.Code, g.Detail})
 	if err == nil {
 		err = w.ledger.Record(ctx, g.Key, line)
+	}
+	w.ledgerErr = errors.Join(w.ledgerErr, err)
+}
+
+// Second records what a second reading of the source saw otherwise. It is safe for
+// concurrent use; a failure to write the ledger fails the commit.
+func (w *Writer) Second(ctx context.Context, l SecondLine) {
+	w.gapping.Lock()
+	defer w.gapping.Unlock()
+	line, err := encodeLine(l)
+	if err == nil {
+		err = w.second.Record(ctx, string(l.Key), line)
 	}
 	w.ledgerErr = errors.Join(w.ledgerErr, err)
 }
