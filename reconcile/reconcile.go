@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"sync"
 	"time"
 
 	"github.com/dwp/sallyport/dataset"
@@ -91,8 +92,10 @@ type Reconciler struct {
 
 	key     [32]byte
 	buckets *spool.Buckets
-	read    [Sides]bool
-	out     Comparison
+
+	mu   sync.Mutex // guards the rest while sides are read
+	read [Sides]bool
+	out  Comparison
 }
 
 const bucketCount = 256
@@ -150,38 +153,55 @@ func parseObservation(b []byte) (o observation, err error) {
 	return o, nil
 }
 
-// Add reads one side. Blobs are hashed unless the record says its hash; what a side
-// could not deliver counts as missing there.
-func (r *Reconciler) Add(ctx context.Context, side Side, recs iter.Seq2[dataset.Record, error]) error {
-	c := dataset.NewComparer(r.key, r.Stream)
-	r.read[side], r.out.Counts[side] = true, 0
-	var buf []byte
-	for rec, err := range recs {
-		if err != nil {
-			return fmt.Errorf("read %s: %w", side, err)
-		}
-		if rec.Stream != r.Stream.Name {
-			continue
-		}
-		o, err := r.observe(ctx, c, side, &rec)
-		if err != nil {
-			return err
-		}
-		r.out.Counts[side]++
-		buf = o.append(buf[:0])
-		if err := r.buckets.Append(int(o.id[0]), buf); err != nil {
-			return fmt.Errorf("spool: %w", err)
-		}
-	}
-	return ctx.Err()
+// A Reading takes the records of one side. Several may take one side at once; each
+// belongs to one goroutine.
+type Reading struct {
+	r        *Reconciler
+	side     Side
+	comparer *dataset.Comparer
+	buf      []byte
+	count    int64
+	withheld int64
 }
 
-func (r *Reconciler) observe(ctx context.Context, c *dataset.Comparer, side Side, rec *dataset.Record) (o observation, err error) {
-	o = observation{side: side, ordinal: rec.Ordinal, key: rec.Key}
-	if r.Stream.Keyless {
+// Reading begins to read a side.
+func (r *Reconciler) Reading(side Side) *Reading {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.read[side], r.out.Counts[side] = true, max(0, r.out.Counts[side])
+	return &Reading{r: r, side: side, comparer: dataset.NewComparer(r.key, r.Stream)}
+}
+
+// Done ends a reading.
+func (g *Reading) Done() {
+	g.r.mu.Lock()
+	defer g.r.mu.Unlock()
+	g.r.out.Counts[g.side] += g.count
+	g.r.out.Withheld += g.withheld
+	g.count, g.withheld = 0, 0
+}
+
+// Add takes one record. Blobs are hashed unless the record says its hash; what a side
+// could not deliver counts as missing there.
+func (g *Reading) Add(ctx context.Context, rec *dataset.Record) error {
+	o, err := g.observe(ctx, rec)
+	if err != nil {
+		return err
+	}
+	g.count++
+	g.buf = o.append(g.buf[:0])
+	if err := g.r.buckets.Append(int(o.id[0]), g.buf); err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	return nil
+}
+
+func (g *Reading) observe(ctx context.Context, rec *dataset.Record) (o observation, err error) {
+	o = observation{side: g.side, ordinal: rec.Ordinal, key: rec.Key}
+	if g.r.Stream.Keyless {
 		o.ordinal = 0
 	}
-	o.id = c.ID(o.key, o.ordinal)
+	o.id = g.comparer.ID(o.key, o.ordinal)
 	if rec.Gap != nil {
 		o.gap = true
 		return o, nil
@@ -189,24 +209,42 @@ func (r *Reconciler) observe(ctx context.Context, c *dataset.Comparer, side Side
 	var blob dataset.Hash
 	if rec.Blob != nil {
 		if blob, err = BlobHash(ctx, rec.Blob); err != nil {
-			var g *dataset.Gap
-			if ctx.Err() == nil && errors.As(err, &g) {
+			var gap *dataset.Gap
+			if ctx.Err() == nil && errors.As(err, &gap) {
 				o.gap = true
 				return o, nil
 			}
-			return o, fmt.Errorf("read %q of the %s: %w", rec.Key, side, err)
+			return o, fmt.Errorf("read %q of the %s: %w", rec.Key, g.side, err)
 		}
 	}
-	value, withheld, err := c.Value(rec.Data, blob)
+	value, withheld, err := g.comparer.Value(rec.Data, blob)
 	if err != nil {
-		return o, fmt.Errorf("%q of the %s: %w", rec.Key, side, err)
+		return o, fmt.Errorf("%q of the %s: %w", rec.Key, g.side, err)
 	}
 	o.value = value
-	r.out.Withheld += int64(withheld)
-	if side == SourceNow {
+	g.withheld += int64(withheld)
+	if g.side == SourceNow {
 		o.time = lastChange(rec.Data)
 	}
 	return o, nil
+}
+
+// Add reads a whole side.
+func (r *Reconciler) Add(ctx context.Context, side Side, recs iter.Seq2[dataset.Record, error]) error {
+	g := r.Reading(side)
+	defer g.Done()
+	for rec, err := range recs {
+		if err != nil {
+			return fmt.Errorf("read %s: %w", side, err)
+		}
+		if rec.Stream != r.Stream.Name {
+			continue // of the same group
+		}
+		if err := g.Add(ctx, &rec); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
 }
 
 // BlobHash is the hash that the archive knows, or that of the bytes.

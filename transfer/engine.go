@@ -13,15 +13,17 @@ import (
 	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
+	"github.com/dwp/sallyport/reconcile"
 )
 
 // An engine writes one run.
 type engine struct {
 	*Job
-	w         *archive.Writer
-	view      exporters.Exporter
-	deadline  time.Time
-	budget    *budget
+	w        *archive.Writer
+	view     exporters.Exporter
+	deadline time.Time
+	budget   *budget
+	seconds
 	late      atomic.Bool // the run's time was up
 	unchecked atomic.Int64
 }
@@ -35,6 +37,8 @@ type sink struct {
 	records int64
 	schema  *dataset.Schema
 	line    []byte
+
+	first *reconcile.Reading // what is read is compared with a second reading; nil if there is none
 
 	queue    chan *fetch     // blobs on their way, in order; nil in record streams
 	unsorted []archive.Entry // of a blob stream that is not sorted, written at its end
@@ -134,6 +138,11 @@ func (k *sink) take(ctx context.Context, r dataset.Record, fetchers *errgroup.Gr
 		k.schema = r.Schema
 	}
 	if r.Gap != nil {
+		if k.first != nil {
+			if err := k.first.Add(ctx, &r); err != nil {
+				return err
+			}
+		}
 		g := *r.Gap
 		if g.Stream = k.stream.Name; g.Key == "" {
 			g.Key, g.Ordinal = r.Key, r.Ordinal
@@ -155,6 +164,11 @@ func (k *sink) take(ctx context.Context, r dataset.Record, fetchers *errgroup.Gr
 		return nil
 	}
 	k.Progress.Bytes.Add(int64(len(line)))
+	if k.first != nil {
+		if err := k.first.Add(ctx, &dataset.Record{Key: r.Key, Ordinal: r.Ordinal, Data: line}); err != nil {
+			return err
+		}
+	}
 	if archive.Enveloped(&k.stream) {
 		return k.section.Entry(ctx, archive.Entry{Key: r.Key, Ordinal: r.Ordinal, Data: line})
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
+	"github.com/dwp/sallyport/reconcile"
 )
 
 // A Job is one export of one service.
@@ -22,10 +23,12 @@ type Job struct {
 	Open func(ctx context.Context) (exporters.Exporter, error)
 
 	Select   Selection
+	Method   Method // how the export is proven; empty means [SingleRead]
 	Log      *archive.Checkpoint
 	Parallel int               // streams and ranges read at once; 0 means 4
 	Blobs    int               // blobs read at once; 0 means 64
 	Limit    time.Duration     // how long a run may last before it is continued by another; 0 means 24 hours
+	TempDir  string            // for spools; empty means the system's
 	Progress *Progress         // nil counts nothing
 	OnGap    func(dataset.Gap) // called for each gap as it is found, from any goroutine; may be nil
 }
@@ -83,7 +86,11 @@ func (j *Job) run(ctx context.Context, view exporters.Exporter) (d *archive.Deci
 		return nil, false, err
 	}
 	e := &engine{Job: j, w: w, view: view, deadline: j.Options.Now().Add(j.Limit), budget: newBudget()}
-	if err := e.fill(ctx, chosen, missing); err != nil {
+	err = e.fill(ctx, chosen, missing)
+	if e.secondExporter != nil {
+		err = errors.Join(err, e.secondExporter.Close())
+	}
+	if err != nil {
 		w.Abandon()
 		return nil, false, err
 	}
@@ -127,10 +134,14 @@ func (e *engine) ranges(ctx context.Context, s dataset.Stream) error {
 	if err != nil {
 		return err
 	}
+	first, err := e.firstReading(s)
+	if err != nil {
+		return err
+	}
 	sums := make([]*sink, len(rs))
 	g, gctx := errgroup.WithContext(ctx)
 	for i, r := range rs {
-		sums[i] = &sink{engine: e, stream: s, section: sw.Section(i)}
+		sums[i] = &sink{engine: e, stream: s, section: sw.Section(i), first: reading(first)}
 		g.Go(func() error {
 			return e.read(gctx, exporters.Query{Streams: []dataset.Stream{s}, Range: r}, map[string]*sink{s.Name: sums[i]})
 		})
@@ -138,20 +149,41 @@ func (e *engine) ranges(ctx context.Context, s dataset.Stream) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	return e.finish(ctx, sw, sums)
+	if err := e.finish(ctx, sw, sums); err != nil || first == nil {
+		return err
+	}
+	defer first.Close()
+	return e.second(ctx, []dataset.Stream{s}, map[string]*reconcile.Reconciler{s.Name: first}, map[string]*archive.StreamWriter{s.Name: sw})
+}
+
+// reading begins the first of two readings; nil if there is but one.
+func reading(r *reconcile.Reconciler) *reconcile.Reading {
+	if r == nil {
+		return nil
+	}
+	return r.Reading(reconcile.Archived)
 }
 
 // together reads the streams of a group in one sequence.
 func (e *engine) together(ctx context.Context, streams []dataset.Stream) error {
 	sinks := map[string]*sink{}
-	writers := make([]*archive.StreamWriter, len(streams))
-	for i, s := range streams {
+	writers := map[string]*archive.StreamWriter{}
+	firsts := map[string]*reconcile.Reconciler{}
+	for _, s := range streams {
 		sw, err := e.w.Stream(s, 1)
 		if err != nil {
 			return err
 		}
-		writers[i] = sw
-		sinks[s.Name] = &sink{engine: e, stream: s, section: sw.Section(0), sorted: len(streams) == 1}
+		first, err := e.firstReading(s)
+		if err != nil {
+			return err
+		}
+		if first != nil {
+			defer first.Close()
+			firsts[s.Name] = first
+		}
+		writers[s.Name] = sw
+		sinks[s.Name] = &sink{engine: e, stream: s, section: sw.Section(0), sorted: len(streams) == 1, first: reading(first)}
 	}
 	q := exporters.Query{Streams: streams}
 	if len(streams) == 1 && streams[0].Blobs {
@@ -160,12 +192,15 @@ func (e *engine) together(ctx context.Context, streams []dataset.Stream) error {
 	if err := e.read(ctx, q, sinks); err != nil {
 		return err
 	}
-	for i, s := range streams {
-		if err := e.finish(ctx, writers[i], []*sink{sinks[s.Name]}); err != nil {
+	for _, s := range streams {
+		if err := e.finish(ctx, writers[s.Name], []*sink{sinks[s.Name]}); err != nil {
 			return err
 		}
 	}
-	return nil
+	if len(firsts) == 0 {
+		return nil
+	}
+	return e.second(ctx, streams, firsts, writers)
 }
 
 // finish ends a stream and says what is known about it.
@@ -174,6 +209,14 @@ func (e *engine) finish(ctx context.Context, sw *archive.StreamWriter, sinks []*
 	for _, k := range sinks {
 		if k.schema != nil {
 			s.Schema = k.schema
+		}
+		if k.first != nil {
+			k.first.Done()
+		}
+		if s.Blobs {
+			if err := k.section.Flush(ctx); err != nil {
+				return err
+			}
 		}
 	}
 	sum := archive.StreamSummary{Grade: archive.BestEffort, Proof: "read once", Source: -1}

@@ -194,6 +194,9 @@ func (k *sink) drain(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+		if err := k.observe(ctx, f); err != nil {
+			return err
+		}
 		if f.gap != nil {
 			k.gap(ctx, *f.gap)
 			continue
@@ -210,6 +213,18 @@ func (k *sink) drain(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	return k.writeUnsorted(ctx)
+}
+
+// observe takes an entry for the comparison with a second reading.
+func (k *sink) observe(ctx context.Context, f *fetch) error {
+	if k.first == nil {
+		return nil
+	}
+	r := dataset.Record{Key: f.entry.Key, Ordinal: f.entry.Ordinal, Data: f.entry.Data, Gap: f.gap}
+	if f.entry.HasBlob {
+		r.Blob = &dataset.Blob{Size: f.entry.Size, SHA256: f.entry.SHA256}
+	}
+	return k.first.Add(ctx, &r)
 }
 
 func (k *sink) writeUnsorted(ctx context.Context) error {
