@@ -182,7 +182,7 @@ func TestPublishedEventsAreReadVerifiedAndProven(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for i := range n {
+	for i := int64(0); i < n; i += 31 {
 		p, err := r.Prove(t.Context(), head, i)
 		if err != nil || !strings.Contains(p.Entry, fmt.Sprintf(`"number":%d`, i)) {
 			t.Fatalf("proof of entry %d: %v", i, err)

@@ -96,7 +96,9 @@ func (v *verification) run(pins []archive.Checkpoint) error {
 		return err
 	}
 	v.report.Head = v.r.s.checkpoint(head)
+	bySize := make(map[int64][]archive.Checkpoint)
 	for _, p := range pins {
+		bySize[p.Size] = append(bySize[p.Size], p)
 		if p.Log != v.r.s.log {
 			return fmt.Errorf("the known checkpoint is of log %q", p.Log)
 		}
@@ -105,7 +107,7 @@ func (v *verification) run(pins []archive.Checkpoint) error {
 		}
 	}
 	for at := int64(0); at < head.N; at += tileWidth {
-		if err := v.bundle(tlog.Tile{H: tileHeight, L: entryLevel, N: at / tileWidth, W: int(min(tileWidth, head.N-at))}, pins); err != nil {
+		if err := v.bundle(tlog.Tile{H: tileHeight, L: entryLevel, N: at / tileWidth, W: int(min(tileWidth, head.N-at))}, bySize); err != nil {
 			return err
 		}
 	}
@@ -201,7 +203,7 @@ func (v *verification) signed(c stored, at time.Time) error {
 }
 
 // bundle checks one bundle of entries and what hangs on it.
-func (v *verification) bundle(t tlog.Tile, pins []archive.Checkpoint) error {
+func (v *verification) bundle(t tlog.Tile, pins map[int64][]archive.Checkpoint) error {
 	s := v.r.s
 	name := s.tileName(t)
 	bundle, err := s.readTile(v.ctx, t)
@@ -238,7 +240,7 @@ func (v *verification) bundle(t tlog.Tile, pins []archive.Checkpoint) error {
 
 // withoutEntries goes on with the hashes of entries that are lost, so that what is
 // wrong with the others is found too.
-func (v *verification) withoutEntries(t tlog.Tile, pins []archive.Checkpoint) error {
+func (v *verification) withoutEntries(t tlog.Tile, pins map[int64][]archive.Checkpoint) error {
 	delete(v.tiles, place{entryLevel, t.N})
 	t.L = 0
 	hashes, err := v.r.s.readTile(v.ctx, t)
@@ -275,13 +277,13 @@ func (v *verification) entry(name string, index int64, entry []byte) {
 
 // leaf adds the hash of the next entry to the tree, and compares with the checkpoints
 // and pins of the size it has then.
-func (v *verification) leaf(h tlog.Hash, pins []archive.Checkpoint) error {
+func (v *verification) leaf(h tlog.Hash, pins map[int64][]archive.Checkpoint) error {
 	v.frontier.add(h)
 	if err := v.push(0, h); err != nil {
 		return err
 	}
-	for _, p := range pins {
-		if p.Size == v.frontier.n && p.Root != dataset.Hash(v.frontier.tree().Hash) {
+	for _, p := range pins[v.frontier.n] {
+		if p.Root != dataset.Hash(v.frontier.tree().Hash) {
 			v.find(v.r.s.log, "does not continue the known checkpoint of %d entries", p.Size)
 		}
 	}

@@ -49,7 +49,7 @@ func TestEveryAlterationOfAnObjectIsFound(t *testing.T) {
 	newest := store{b.st, storeID, logName}.checkpointName(520)
 	for _, name := range names {
 		whole := b.st.Bytes(name)
-		step := max(1, len(whole)/40)
+		step := len(whole)/12 + 1
 		for at := 0; at < len(whole); at += step {
 			st := b.st.Clone()
 			altered := bytes.Clone(whole)

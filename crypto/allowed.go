@@ -75,7 +75,7 @@ func (a AllowedSigner) validAt(at time.Time) error {
 //     sk- forms are refused.
 func ParseAllowedSigners(text []byte, name string) (*Verifier, error) {
 	v := new(Verifier)
-	for n, line := range lines(text) {
+	for n, line := range lines(text, " \t\n") {
 		a, err := parseAllowedSigner(line)
 		if err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", name, n, err)

@@ -167,7 +167,7 @@ func TestRecipientsFile(t *testing.T) {
 }
 
 func firstKey(text string) string {
-	for _, line := range lines([]byte(text)) {
+	for _, line := range lines([]byte(text), " \t\r\n") {
 		return line
 	}
 	return ""

@@ -52,7 +52,7 @@ func ParseIdentities(text []byte, name string) (*Opener, error) {
 		return &Opener{with: []identity{id}}, nil
 	}
 	o := new(Opener)
-	for n, line := range lines(text) {
+	for n, line := range lines(text, " \t\r\n") {
 		id, err := parseIdentity(line)
 		if err != nil {
 			return nil, fmt.Errorf("%s:%d: %w", name, n, err)

@@ -34,7 +34,7 @@ type recipient struct {
 // first what it is there for.
 func ParseRecipients(text []byte, name string) (*Sealer, error) {
 	s := new(Sealer)
-	for n, line := range lines(text) {
+	for n, line := range lines(text, " \t\r\n") {
 		r, err := parseRecipient(line)
 		if err == nil {
 			err = s.add(r)

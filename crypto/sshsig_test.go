@@ -10,8 +10,10 @@ import (
 	"crypto/sha256"
 	"encoding/pem"
 	"errors"
+	"math/big"
 	"net"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -77,23 +79,51 @@ func sign(t testing.TB, s *Signer, namespace string, doc []byte) []byte {
 	return sig
 }
 
-// hardwareSigner does in software what a FIDO key of PROTOCOL.u2f does.
+// hardwareSigner does in software what a FIDO key of PROTOCOL.u2f does: it signs the
+// hashes of its application and of the data, with flags and a counter between.
 func hardwareSigner(t testing.TB, flags byte) *Signer {
 	t.Helper()
 	pub, priv, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const application = "ssh:sallyport"
-	key, err := ssh.ParsePublicKey(ssh.Marshal(struct{ Type, Key, Application string }{ssh.KeyAlgoSKED25519, string(pub), application}))
+	key := ssh.Marshal(struct{ Type, Key, Application string }{ssh.KeyAlgoSKED25519, string(pub), application})
+	return hardwareKey(t, key, flags, func(signed []byte) []byte { return ed25519.Sign(priv, signed) })
+}
+
+func hardwareECDSASigner(t testing.TB, flags byte) *Signer {
+	t.Helper()
+	priv, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	point, err := priv.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := ssh.Marshal(struct{ Type, Curve, Key, Application string }{ssh.KeyAlgoSKECDSA256, "nistp256", string(point), application})
+	return hardwareKey(t, key, flags, func(signed []byte) []byte {
+		digest := sha256.Sum256(signed)
+		r, s, err := ecdsa.Sign(rand.Reader, priv, digest[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ssh.Marshal(struct{ R, S *big.Int }{r, s})
+	})
+}
+
+const application = "ssh:sallyport"
+
+func hardwareKey(t testing.TB, wire []byte, flags byte, sign func([]byte) []byte) *Signer {
+	t.Helper()
+	key, err := ssh.ParsePublicKey(wire)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &Signer{key: key, sign: func(data []byte) (*ssh.Signature, error) {
 		app, message := sha256.Sum256([]byte(application)), sha256.Sum256(data)
 		state := []byte{flags, 0, 0, 0, 7}
-		signed := append(append(app[:], state...), message[:]...)
-		return &ssh.Signature{Format: ssh.KeyAlgoSKED25519, Blob: ed25519.Sign(priv, signed), Rest: state}, nil
+		return &ssh.Signature{Format: key.Type(), Blob: sign(slices.Concat(app[:], state, message[:])), Rest: state}, nil
 	}}
 }
 
@@ -101,9 +131,10 @@ func TestSignaturesVerifyHereAndWithSSHKeygen(t *testing.T) {
 	t.Parallel()
 	doc := []byte("{\"format\":1}\n")
 	for name, s := range map[string]*Signer{
-		"Ed25519":     ed25519Key(t),
-		"ECDSA P-256": parseSigner(t, ecdsaKey(t, elliptic.P256())),
-		"hardware":    hardwareSigner(t, 1),
+		"Ed25519":        ed25519Key(t),
+		"ECDSA P-256":    parseSigner(t, ecdsaKey(t, elliptic.P256())),
+		"hardware":       hardwareSigner(t, 1),
+		"hardware ECDSA": hardwareECDSASigner(t, 5),
 	} {
 		sig := sign(t, s, space, doc)
 		line := `alice@example.com namespaces="sallyport-*",valid-after="20200101Z" ` + s.PublicKey() + " comment"
@@ -260,23 +291,29 @@ func TestMalformedSignaturesAreRefused(t *testing.T) {
 
 func TestHardwareSignatureWithoutItsUserIsRefused(t *testing.T) {
 	t.Parallel()
-	absent := hardwareSigner(t, 0)
-	if _, err := absent.Sign(space, []byte("doc")); err == nil {
-		t.Error("a signature without user presence was returned")
-	}
-	raw, err := absent.sign(signedBytes(space, "sha512", []byte("doc")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	armored := (&signature{key: absent.key, namespace: space, hash: "sha512", sig: raw}).armor()
-	v := verifier(t, `a namespaces="sallyport-*" `+absent.PublicKey())
-	if _, err := v.Verify(space, []byte("doc"), armored, time.Time{}); !errors.Is(err, ErrBadSignature) {
-		t.Errorf("Verify: %v; want ErrBadSignature", err)
-	}
-	raw.Rest = []byte{1, 0, 0, 0, 7} // presence claimed afterwards
-	armored = (&signature{key: absent.key, namespace: space, hash: "sha512", sig: raw}).armor()
-	if _, err := v.Verify(space, []byte("doc"), armored, time.Time{}); !errors.Is(err, ErrBadSignature) {
-		t.Errorf("Verify with altered flags: %v; want ErrBadSignature", err)
+	doc := []byte("doc")
+	for _, absent := range []*Signer{hardwareSigner(t, 0), hardwareECDSASigner(t, 4)} {
+		if _, err := absent.Sign(space, doc); err == nil {
+			t.Error("a signature without user presence was returned")
+		}
+		raw, err := absent.sign(signedBytes(space, "sha512", doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := verifier(t, `a namespaces="sallyport-*" `+absent.PublicKey())
+		for what, state := range map[string][]byte{
+			"as signed":                   raw.Rest,
+			"presence claimed afterwards": {1, 0, 0, 0, 7},
+			"counter cut":                 {1, 0, 0, 0},
+			"counter lengthened":          {1, 0, 0, 0, 7, 0},
+			"nothing":                     nil,
+		} {
+			raw.Rest = state
+			armored := (&signature{key: absent.key, namespace: space, hash: "sha512", sig: raw}).armor()
+			if _, err := v.Verify(space, doc, armored, time.Time{}); !errors.Is(err, ErrBadSignature) {
+				t.Errorf("%s, %s: %v; want ErrBadSignature", absent.key.Type(), what, err)
+			}
+		}
 	}
 }
 
@@ -380,6 +417,7 @@ func TestAllowedSignersFile(t *testing.T) {
 		{"two people, one key", "alice namespaces=\"a\" " + key + "\nbob namespaces=\"a\" " + key, `f:2: the key of "alice" is also given to "bob"`},
 		{"no key", "alice namespaces=\"a\"", "f:1: malformed public key"},
 		{"wrong type", "alice namespaces=\"a\" ssh-rsa " + strings.Fields(key)[1], "f:1: key of type ssh-ed25519 called"},
+		{"CRLF, which ssh-keygen would read as part of the line", "alice namespaces=\"a\" " + key + "\r\n", "f:1: control characters"},
 		{"escape sequence", "alice\x1b[31m namespaces=\"a\" " + key, "f:1: control characters"},
 	} {
 		v, err := ParseAllowedSigners([]byte(tc.text), "f")

@@ -10,13 +10,14 @@ import (
 	"filippo.io/age/plugin"
 )
 
-// lines yields the lines of a key file that say something, with their numbers from 1.
-func lines(text []byte) iter.Seq2[int, string] {
+// lines yields the lines of a key file that say something, with their numbers from 1
+// and without the characters of space at their ends.
+func lines(text []byte, space string) iter.Seq2[int, string] {
 	return func(yield func(int, string) bool) {
 		n := 0
 		for line := range strings.Lines(string(text)) {
 			n++
-			line = strings.TrimSpace(line)
+			line = strings.Trim(line, space)
 			if line == "" || line[0] == '#' {
 				continue
 			}
