@@ -1,11 +1,14 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dwp/sallyport/crypto"
@@ -42,7 +45,11 @@ type Collection struct {
 // Collect runs steps G1 to G5 for one service.
 func (c *Collector) Collect(ctx context.Context, service string) (*Collection, error) {
 	out := new(Collection)
-	condemned, err := c.condemn(ctx, service) // G1
+	before, err := c.trusted(ctx, service)
+	if err != nil {
+		return nil, err
+	}
+	condemned, err := c.condemn(ctx, service, before.All) // G1
 	if err != nil {
 		return nil, err
 	}
@@ -60,11 +67,15 @@ func (c *Collector) Collect(ctx context.Context, service string) (*Collection, e
 	if len(out.Waiting) > 0 {
 		return out, nil
 	}
-	still, err := c.condemn(ctx, service) // G4
+	after, err := c.trusted(ctx, service)
 	if err != nil {
 		return nil, err
 	}
-	for name, infos := range condemned {
+	still, err := c.condemn(ctx, service, stillNeeded(before, after)) // G4
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range removalOrder(condemned) {
 		if _, ok := still[name]; !ok {
 			continue
 		}
@@ -72,7 +83,7 @@ func (c *Collector) Collect(ctx context.Context, service string) (*Collection, e
 			out.Held++
 			continue
 		}
-		if err := c.remove(ctx, name, infos, out); err != nil { // G5
+		if err := c.remove(ctx, name, condemned[name], out); err != nil { // G5
 			return out, err
 		}
 	}
@@ -80,10 +91,38 @@ func (c *Collector) Collect(ctx context.Context, service string) (*Collection, e
 	return out, nil
 }
 
-// condemn finds the packs, lists and keys that no un-expired snapshot names, and the
+// trusted reads the snapshots of a service, and fails if there is any decision or
+// expiry record that is not to be trusted: what it would have said is not known.
+func (c *Collector) trusted(ctx context.Context, service string) (*Snapshots, error) {
+	s, err := c.Archive.Snapshots(ctx, service)
+	if err == nil && len(s.Bad) > 0 {
+		err = fmt.Errorf("service %s: nothing is collected while there are decisions or expiry records that cannot be trusted: %w", service, errors.Join(s.Bad...))
+	}
+	return s, err
+}
+
+// stillNeeded returns the snapshots whose packs must stay: those that were not expired
+// when the packs were condemned. One that was committed and expired in between counts
+// too: a run that began after the open runs were listed may have read it before it
+// expired, reuse its packs, and be about to commit.
+func stillNeeded(before, after *Snapshots) []*Decision {
+	ended := map[RunID]bool{}
+	for _, d := range before.Expired {
+		ended[d.Run] = true
+	}
+	live := slices.Clone(after.All)
+	for _, d := range after.Expired {
+		if !ended[d.Run] {
+			live = append(live, d)
+		}
+	}
+	return live
+}
+
+// condemn finds the packs, lists and keys that none of the snapshots names, and the
 // signatures of condemned key statements.
-func (c *Collector) condemn(ctx context.Context, service string) (map[string][]Info, error) {
-	needed, err := c.Archive.Needed(ctx, service)
+func (c *Collector) condemn(ctx context.Context, service string, live []*Decision) (map[string][]Info, error) {
+	needed, err := c.Archive.needed(ctx, service, live)
 	if err != nil {
 		return nil, err
 	}
@@ -97,8 +136,8 @@ func (c *Collector) condemn(ctx context.Context, service string) (map[string][]I
 			n := ParseName(info.Name)
 			switch {
 			case n.Class == Junk: // reported by a check, removed by nobody
-			case n.Class == PackObject && needed.Packs[n.Hash], n.Class == ListObject && needed.Lists[n.Hash]:
-			case (n.Class == KeyObject || n.Class == StatementObject) && needed.Keys[n.Key]:
+			case n.Class == PackObject && needed.packs[n.Hash], n.Class == ListObject && needed.lists[n.Hash]:
+			case (n.Class == KeyObject || n.Class == StatementObject) && needed.keys[n.Key]:
 			default:
 				condemned[info.Name] = append(condemned[info.Name], info)
 				if n.Class == StatementObject {
@@ -118,37 +157,44 @@ func (c *Collector) condemn(ctx context.Context, service string) (map[string][]I
 	return condemned, nil
 }
 
-// Needed is what the un-expired snapshots of a service name.
-type Needed struct {
-	Packs, Lists, Keys map[dataset.Hash]bool // keys by key id
+// removalOrder sorts names so that a collector that dies leaves nothing that looks
+// wrong: a statement goes before its signature and before the key that it is about.
+func removalOrder(condemned map[string][]Info) []string {
+	rank := map[Class]int{PackObject: 0, ListObject: 1, StatementObject: 2, SignatureObject: 3, KeyObject: 4}
+	names := slices.Collect(maps.Keys(condemned))
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(rank[ParseName(a).Class]-rank[ParseName(b).Class], strings.Compare(a, b))
+	})
+	return names
 }
 
-// Needed reads every un-expired snapshot and its lists. It fails rather than guess.
-func (a *Archive) Needed(ctx context.Context, service string) (*Needed, error) {
-	s, err := a.Snapshots(ctx, service)
-	if err != nil {
-		return nil, err
-	}
-	if len(s.Bad) > 0 {
-		return nil, fmt.Errorf("service %s: nothing is collected while there are decisions or expiry records that cannot be trusted: %w", service, errors.Join(s.Bad...))
-	}
-	n := &Needed{map[dataset.Hash]bool{}, map[dataset.Hash]bool{}, map[dataset.Hash]bool{}}
-	for _, d := range s.All {
+// needs is what snapshots name.
+type needs struct {
+	packs, lists, keys map[dataset.Hash]bool // keys by key id
+}
+
+// needed reads the lists of snapshots. It fails rather than guess.
+func (a *Archive) needed(ctx context.Context, service string, live []*Decision) (*needs, error) {
+	n := &needs{map[dataset.Hash]bool{}, map[dataset.Hash]bool{}, map[dataset.Hash]bool{}}
+	for _, d := range live {
+		for _, k := range d.Manifest.Keys {
+			n.keys[k.ID] = true
+		}
 		for _, ref := range d.Manifest.Lists {
-			if n.Lists[ref.SHA256] {
+			if n.lists[ref.SHA256] {
 				continue
 			}
 			packs, err := a.List(ctx, service, ref)
 			if err != nil {
 				return nil, &IntegrityError{DecisionName(service, d.Run), err}
 			}
-			n.Lists[ref.SHA256] = true
+			n.lists[ref.SHA256] = true
 			for _, p := range packs {
-				n.Packs[p.SHA256], n.Keys[p.Key] = true, true
+				if !n.keys[p.Key] {
+					return nil, &IntegrityError{DecisionName(service, d.Run), fmt.Errorf("pack %s needs key %s, which no snapshot names", p.SHA256, p.Key)}
+				}
+				n.packs[p.SHA256] = true
 			}
-		}
-		for _, k := range d.Manifest.Keys {
-			n.Keys[k.ID] = true
 		}
 	}
 	return n, nil
@@ -166,7 +212,8 @@ func (c *Collector) settle(ctx context.Context, service string, sv *Survey, out 
 		wait = 7 * 24 * time.Hour
 	}
 	for _, r := range sv.Open() {
-		if now.Sub(sv.Intents[r].Time) <= wait || c.DryRun {
+		begun := sv.Intents[r].Time
+		if begun.IsZero() || now.Sub(begun) <= wait || c.DryRun {
 			out.Waiting = append(out.Waiting, r)
 			continue
 		}

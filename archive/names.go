@@ -115,6 +115,12 @@ func AnnexName(service string, sealed []byte) string {
 	return service + "/annexes/" + dataset.Sum(sealed).String() + ".age"
 }
 
+// What a store that can probe itself leaves behind: see [Prober].
+const (
+	ProbeName = "probe/conditional-writes"
+	ProbeText = "This object shows that the store refuses to create a name twice.\n"
+)
+
 // A Class says what an object of a store is, judged by its name alone.
 type Class int
 
@@ -135,6 +141,7 @@ const (
 	SignatureObject
 	AuditObject
 	RecordsObject // holds and purges
+	ProbeObject
 )
 
 // A Name is a parsed object name.
@@ -150,8 +157,11 @@ type Name struct {
 
 // ParseName classifies an object by its name. What has no name of ours is Junk.
 func ParseName(name string) Name {
-	if name == StoreName {
+	switch name {
+	case StoreName:
 		return Name{Class: StoreObject}
+	case ProbeName:
+		return Name{Class: ProbeObject}
 	}
 	if strings.HasPrefix(name, "audit/") {
 		return Name{Class: AuditObject}
@@ -207,7 +217,9 @@ func parseIn(service, folder, rest string) Name {
 			return Name{Class: class, Run: RunID(dir), Hash: h}
 		}
 	case "holds", "purges":
-		return Name{Class: RecordsObject}
+		if h, ok := hashFile(rest[strings.LastIndexByte(rest, '/')+1:], ".json"); ok {
+			return Name{Class: RecordsObject, Hash: h}
+		}
 	case "signatures":
 		return parseSignature(service, rest)
 	}

@@ -278,10 +278,10 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	return t, nil
 }
 
-// probeName is the same for ever, so probing again adds nothing.
+// The probe's object is the same for ever, so probing again adds nothing.
 const (
-	probeName = "probe/conditional-writes"
-	probeText = "This object shows that the store refuses to create a name twice.\n"
+	probeName = archive.ProbeName
+	probeText = archive.ProbeText
 )
 
 // Probe implements [archive.Prober]: it creates one object twice at once, which must
