@@ -70,6 +70,10 @@ func Open(o Options) (*Log, error) {
 	if err := checkName(o.Name); err != nil {
 		return nil, err
 	}
+	if !o.Trust.Allows(namespace, o.Signer.PublicKey()) {
+		// Its checkpoints would be taken for a stranger's, by this host too.
+		return nil, fmt.Errorf("audit log %s: key %s may not sign for %s by the allowed signers", o.Name, o.Signer.Fingerprint(), namespace)
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

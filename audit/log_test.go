@@ -442,6 +442,11 @@ func TestForeignKeyMakesNoCheckpoint(t *testing.T) {
 	b := newBench(t)
 	stranger := newBench(t)
 	l := b.open(t)
+	o := l.o
+	o.State, o.Signer = filepath.Join(t.TempDir(), "other"), stranger.signer
+	if _, err := Open(o); err == nil || !strings.Contains(err.Error(), "may not sign") {
+		t.Errorf("Open with a key that is not trusted: %v", err)
+	}
 	b.add(t, l, 0, 3)
 	head := publish(t, l)
 	s := store{b.st, storeID, logName}

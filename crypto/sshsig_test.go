@@ -430,6 +430,12 @@ func TestAllowedSignersFile(t *testing.T) {
 			t.Errorf("%s: another key", tc.name)
 		}
 	}
+	v := verifier(t, "alice namespaces=\"sallyport-*,!sallyport-plan\" "+key)
+	for namespace, want := range map[string]bool{"sallyport-hold": true, "sallyport-plan": false, "git": false} {
+		if v.Allows(namespace, key) != want || v.Allows(namespace, o.PublicKey()) {
+			t.Errorf("Allows(%q) is not %t for the key and false for another", namespace, want)
+		}
+	}
 	a, err := NewAllowedSigner("alice", "sallyport-*", key+" comment")
 	if err != nil || a.String() != `alice namespaces="sallyport-*" `+key {
 		t.Errorf("NewAllowedSigner = %q, %v", a, err)

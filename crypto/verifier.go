@@ -77,5 +77,16 @@ func (v *Verifier) Verify(namespace string, doc, armored []byte, at time.Time) (
 	return Identity{}, refusal
 }
 
+// Allows reports whether a key, in the form of authorized_keys and without a comment,
+// may sign under namespace at some time.
+func (v *Verifier) Allows(namespace, key string) bool {
+	for _, s := range v.signers {
+		if s.Key() == key && matchList(namespace, s.Namespaces) {
+			return true
+		}
+	}
+	return false
+}
+
 // Signers returns the lines of the allowed_signers file, in order.
 func (v *Verifier) Signers() []AllowedSigner { return append([]AllowedSigner(nil), v.signers...) }
