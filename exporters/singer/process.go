@@ -1,7 +1,6 @@
 package singer
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -9,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"strings"
@@ -39,10 +39,11 @@ type process struct {
 }
 
 // startProcess starts the tap in a process group of its own, so that whatever it starts
-// ends with it.
-func startProcess(ctx context.Context, o Options, dir string, redact func(string) string, timeout time.Duration, args []string) (*process, error) {
+// ends with it. It may take timeout, and be silent for
+// idle (0: as long as it likes).
+func startProcess(ctx context.Context, o Options, dir string, redact func(string) string, idle, timeout time.Duration, args []string) (*process, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	p := &process{ctx: ctx, cancel: cancel, idle: o.IdleTimeout, logs: &logs{redact: redact, to: o.Log, counts: make(map[string]int64)}}
+	p := &process{ctx: ctx, cancel: cancel, idle: idle, logs: &logs{redact: redact, to: o.Log, counts: make(map[string]int64)}}
 	p.cmd = exec.CommandContext(ctx, o.Command[0], append(o.Command[1:len(o.Command):len(o.Command)], args...)...)
 	p.cmd.Dir = dir
 	p.cmd.Env = environment(o.Env, dir)
@@ -57,7 +58,7 @@ func startProcess(ctx context.Context, o Options, dir string, redact func(string
 		cancel(err)
 		return nil, err
 	}
-	p.stdout = &patient{r: out, limit: o.IdleTimeout, over: func() { cancel(errIdle) }}
+	p.stdout = &patient{r: out, limit: idle, over: func() { cancel(errIdle) }}
 	p.timer = time.AfterFunc(timeout, func() { cancel(errTimeout) })
 	return p, nil
 }
@@ -75,7 +76,7 @@ func (p *process) kill(reason error) {
 func (p *process) wait() error {
 	p.once.Do(func() {
 		// Whoever closed its output has no more reason to stay.
-		lingers := time.AfterFunc(p.idle, func() { p.cancel(errIdle) })
+		lingers := afterIdle(p.idle, func() { p.cancel(errIdle) })
 		err := p.cmd.Wait()
 		lingers.Stop()
 		p.timer.Stop()
@@ -117,11 +118,19 @@ type patient struct {
 }
 
 func (p *patient) Read(b []byte) (int, error) {
-	t := time.AfterFunc(p.limit, p.over)
+	t := afterIdle(p.limit, p.over)
 	defer t.Stop()
 	n, err := p.r.Read(b)
 	p.ended = p.ended || err != nil
 	return n, err
+}
+
+// afterIdle is time.AfterFunc, where 0 is for ever.
+func afterIdle(d time.Duration, f func()) *time.Timer {
+	if d <= 0 {
+		d = math.MaxInt64
+	}
+	return time.AfterFunc(d, f)
 }
 
 // Bounds on what is kept and passed on of a tap's log.
@@ -244,6 +253,3 @@ func (l *logs) reason() string {
 	}
 	return ""
 }
-
-// newLineReader is how messages are read: in large pieces.
-func newLineReader(r io.Reader) io.Reader { return bufio.NewReaderSize(r, 256<<10) }

@@ -83,7 +83,7 @@ func (v *view) run(ctx context.Context, chosen map[string]bool) (*process, error
 	if v.o.Properties {
 		flag = "--properties"
 	}
-	return v.start(ctx, v.o.Timeout, flag, f.Name())
+	return v.start(ctx, v.o.IdleTimeout, v.o.Timeout, flag, f.Name())
 }
 
 // A reader turns the messages of one run into records.
@@ -119,7 +119,7 @@ func fingerprintOf(b []byte) fingerprint {
 
 // messages reads the output of the tap to its end.
 func (r *reader) messages(p *process) error {
-	for line, err := range dataset.Lines(newLineReader(p.stdout), r.o.MaxLine) {
+	for line, err := range dataset.Lines(p.stdout, r.o.MaxLine) {
 		if err != nil {
 			if cause := context.Cause(p.ctx); cause != nil {
 				return cause // the line was cut because the tap was ended

@@ -79,7 +79,7 @@ type Options struct {
 	Log io.Writer
 
 	DiscoverTimeout time.Duration // for --discover; 0 means 10 minutes
-	IdleTimeout     time.Duration // without a byte from the tap; 0 means 30 minutes
+	IdleTimeout     time.Duration // without a byte from the tap while it is read; 0 means 30 minutes
 	Timeout         time.Duration // for all of a read; 0 means 24 hours
 	MaxLine         int           // bytes of a message; 0 means 64 MiB
 }
@@ -154,7 +154,7 @@ func (v *view) discover(ctx context.Context) (err error) {
 const maxCatalog = 256 << 20
 
 func (v *view) askCatalog(ctx context.Context) ([]byte, error) {
-	p, err := v.start(ctx, v.o.DiscoverTimeout, "--discover")
+	p, err := v.start(ctx, 0, v.o.DiscoverTimeout, "--discover")
 	if err != nil {
 		return nil, err
 	}
@@ -169,7 +169,7 @@ func (v *view) askCatalog(ctx context.Context) ([]byte, error) {
 }
 
 // start runs the tap with its configuration and more arguments.
-func (v *view) start(ctx context.Context, timeout time.Duration, args ...string) (*process, error) {
+func (v *view) start(ctx context.Context, idle, timeout time.Duration, args ...string) (*process, error) {
 	v.mu.Lock()
 	if v.closed {
 		v.mu.Unlock()
@@ -177,7 +177,7 @@ func (v *view) start(ctx context.Context, timeout time.Duration, args ...string)
 	}
 	v.running.Add(1)
 	v.mu.Unlock()
-	p, err := startProcess(ctx, v.o, v.dir, v.config.redact, timeout, append([]string{"--config", v.config.file}, args...))
+	p, err := startProcess(ctx, v.o, v.dir, v.config.redact, idle, timeout, append([]string{"--config", v.config.file}, args...))
 	if err != nil {
 		v.running.Done()
 		return nil, err

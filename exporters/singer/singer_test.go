@@ -247,7 +247,7 @@ func TestHostileTapNeverPassesForComplete(t *testing.T) {
 		t.Run(mischief, func(t *testing.T) {
 			t.Parallel()
 			o := tap("hostile", map[string]any{"mischief": mischief, "password": "hunter22"})
-			o.IdleTimeout, o.MaxLine = 500*time.Millisecond, 4<<20
+			o.IdleTimeout, o.MaxLine = 2*time.Second, 4<<20
 			x := open(t, o)
 			got := read(t, x)
 			if want == "" {
@@ -295,7 +295,7 @@ func TestDiscoveryThatFailsIsAnError(t *testing.T) {
 func TestTimeoutEndsATapThatKeepsTalking(t *testing.T) {
 	t.Parallel()
 	o := tap("hostile", map[string]any{"mischief": "hang"})
-	o.Timeout = 300 * time.Millisecond
+	o.Timeout = 2 * time.Second
 	if got := read(t, open(t, o)); !strings.Contains(got[len(got)-1], errTimeout.Error()) {
 		t.Errorf("got %q", got)
 	}
@@ -342,7 +342,7 @@ func TestNothingATapStartedOutlivesIt(t *testing.T) {
 	for _, mischief := range []string{"hang with a child", "leave a child"} {
 		var log bytes.Buffer
 		o := tap("hostile", map[string]any{"mischief": mischief})
-		o.Log, o.IdleTimeout = &log, 500*time.Millisecond
+		o.Log, o.IdleTimeout = &log, 2*time.Second
 		x := open(t, o)
 		read(t, x)
 		x.Close()
