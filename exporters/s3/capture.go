@@ -51,7 +51,7 @@ func (v *View) capture(ctx context.Context, e s3conn.Entry, ordinal int) capture
 		return gap(dataset.ClientUnable, "the server could not write the key in its listing")
 	}
 	var last error
-	for range changes + 1 {
+	for try := range changes + 1 {
 		c, err := v.get(ctx, e, ordinal)
 		switch {
 		case err == nil:
@@ -67,6 +67,8 @@ func (v *View) capture(ctx context.Context, e s3conn.Entry, ordinal int) capture
 			return captured{err: err}
 		case !present:
 			return v.isGone(e, ordinal)
+		case again == nil && errors.Is(last, s3conn.ErrBadAnswer) && try < changes:
+			continue // an answer garbled on its way looks like that too
 		case again == nil:
 			if g := gapOf(last, e.Key, ordinal); g != nil {
 				return captured{gap: g}

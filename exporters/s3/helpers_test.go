@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -114,3 +115,5 @@ func summary(all []read) string {
 	}
 	return strings.Join(words, " ")
 }
+
+var fsNotExist = fs.ErrNotExist

@@ -112,6 +112,8 @@ func classify(status int, code, message string) error {
 		return ErrArchived
 	case "PreconditionFailed":
 		return ErrPrecondition
+	case "BucketNotEmpty", "BucketAlreadyExists", "BucketAlreadyOwnedByYou", "InvalidBucketState":
+		return nil // a 409 that waiting does not change
 	case "ConditionalRequestConflict", "OperationAborted":
 		return ErrConflict
 	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "InvalidAccessKeyId",
