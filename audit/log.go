@@ -171,7 +171,7 @@ func published(t tlog.Tree) []byte {
 }
 
 // Append writes an event to the journal, and returns when it is durable there. It does
-// not touch the store.
+// not touch the store, but waits while another goroutine is in Publish.
 func (l *Log) Append(e Event) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
