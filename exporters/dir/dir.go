@@ -210,48 +210,10 @@ func openRegular(root *os.Root, name string) (*os.File, error) {
 	}
 	if now, err := f.Stat(); err != nil || !os.SameFile(before, now) {
 		f.Close()
-		return nil, fmt.Errorf("%s: replaced while it was opened", name)
+		return nil, fmt.Errorf("%s: %w", name, errors.Join(errChanged, err))
 	}
 	return f, nil
 }
-
-var errNotRegular = errors.New("not a regular file")
-
-// blobOf returns the bytes of a file as a blob of the given size. alive is asked before
-// each opening.
-func blobOf(root *os.Root, name string, size int64, alive func(context.Context) error) *dataset.Blob {
-	return &dataset.Blob{Size: size, Open: func(ctx context.Context, off, n int64) (io.ReadCloser, error) {
-		if err := alive(ctx); err != nil {
-			return nil, err
-		}
-		f, err := openRegular(root, name)
-		if err != nil {
-			return nil, err
-		}
-		if n < 0 || n > size-off {
-			n = max(0, size-off)
-		}
-		return &section{f: f, r: io.NewSectionReader(f, off, n), left: n}, nil
-	}}
-}
-
-// A section is a stretch of a file that must not end early.
-type section struct {
-	f    *os.File
-	r    io.Reader
-	left int64
-}
-
-func (s *section) Read(p []byte) (int, error) {
-	n, err := s.r.Read(p)
-	s.left -= int64(n)
-	if err == io.EOF && s.left > 0 {
-		return n, io.ErrUnexpectedEOF
-	}
-	return n, err
-}
-
-func (s *section) Close() error { return s.f.Close() }
 
 // Open opens a view of the directory at path.
 //
@@ -263,8 +225,8 @@ func (s *section) Close() error { return s.f.Close() }
 // and what cannot be read, are gaps. Nothing outside the directory is read. Memory is
 // bounded by the largest single directory.
 //
-// A file system offers no view that holds still: a file that changes while it is read is
-// what it was at that moment.
+// A file system offers no view that holds still. A file that changes between being listed
+// and being read to its end is a gap, as far as its size and time tell.
 func Open(ctx context.Context, name string) (exporters.Exporter, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
@@ -625,6 +626,50 @@ func TestTreeYieldsEveryEntryInKeyOrder(t *testing.T) {
 		`link {"type":"symlink","target":"/etc/passwd"}`, "pipe  gap unsupported", `updir {"type":"symlink","target":".."}`, "\xff 5"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q\nwant %q", got, want)
+	}
+}
+
+func TestFileThatChangesWhileItIsReadIsAGap(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	name := filepath.Join(dir, "f")
+	for what, c := range map[string]struct {
+		change func()
+		want   dataset.Code
+	}{
+		"same":    {func() {}, ""},
+		"written": {func() { os.WriteFile(name, []byte("ABCD"), 0o600); os.Chtimes(name, time.Time{}, time.Unix(1, 0)) }, dataset.Unstable},
+		"grown":   {func() { os.WriteFile(name, []byte("abcde"), 0o600) }, dataset.Unstable},
+		"gone":    {func() { os.Remove(name) }, ""},
+	} {
+		if err := os.WriteFile(name, []byte("abcd"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		x, err := Open(t.Context(), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for r, err := range x.Read(t.Context(), exporters.Query{Streams: []dataset.Stream{{Name: files}}}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := r.Blob.Open(t.Context(), 0, -1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.change()
+			_, err = io.ReadAll(b)
+			b.Close()
+			var gap *dataset.Gap
+			if errors.As(err, &gap) != (c.want != "") || gap != nil && (gap.Code != c.want || gap.Key != "f") {
+				t.Errorf("%s while it is read: %v", what, err)
+			}
+			_, err = r.Blob.Open(t.Context(), 0, -1)
+			if what == "gone" && (!errors.As(err, &gap) || gap.Code != dataset.DeletedMidRun) {
+				t.Errorf("%s before it is read: %v", what, err)
+			}
+		}
+		x.Close()
 	}
 }
 

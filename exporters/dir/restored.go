@@ -182,7 +182,7 @@ func (v *restored) recordOf(p place, e entry) (dataset.Record, error) {
 	case !info.Mode().IsRegular():
 		r.Gap = &dataset.Gap{Code: dataset.Unsupported, Detail: fmt.Sprintf("%s is not a regular file (%s)", e.path, info.Mode().Type())}
 	default:
-		r.Blob = blobOf(v.root, e.path, info.Size(), v.alive)
+		r.Blob = v.blob(r, p.Stream.Name, e.path, info)
 		return r, nil
 	}
 	r.Data = nil
@@ -323,6 +323,6 @@ func (v *restored) stranger(p place, name string, e fs.DirEntry) (dataset.Record
 			Detail: fmt.Sprintf("%s is not in the keymap and not a regular file (%s)", name, info.Mode().Type())}
 		return r, nil
 	}
-	r.Blob = blobOf(v.root, name, info.Size(), v.alive)
+	r.Blob = v.blob(r, p.Stream.Name, name, info)
 	return r, nil
 }

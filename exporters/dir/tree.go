@@ -110,10 +110,12 @@ func (w *walker) entry(ctx context.Context, prefix string, dir *os.Root, e fs.Di
 	}
 	switch mode := info.Mode(); {
 	case info.IsDir() != e.IsDir():
-		return w.gap(key, fmt.Errorf("replaced while it was read"))
+		return w.gap(key, errChanged)
 	case mode.IsRegular():
 		// Blobs outlive this directory's handle, so they are opened from the top.
-		return w.record(dataset.Record{Key: key, Data: describe(info), Blob: blobOf(w.root, key, info.Size(), w.alive)})
+		r := dataset.Record{Key: key, Data: describe(info)}
+		r.Blob = w.blob(r, files, key, info)
+		return w.record(r)
 	case info.IsDir():
 		sub, err := openDir(dir, e.Name(), info)
 		if err != nil {
@@ -141,7 +143,7 @@ func openDir(dir *os.Root, name string, info fs.FileInfo) (*os.Root, error) {
 	}
 	if now, err := sub.Stat("."); err != nil || !os.SameFile(info, now) {
 		sub.Close()
-		return nil, errors.New("replaced while it was opened")
+		return nil, errChanged
 	}
 	return sub, nil
 }
@@ -160,14 +162,5 @@ func (w *walker) record(r dataset.Record) error {
 }
 
 func (w *walker) gap(key string, err error) error {
-	code := dataset.Unreadable
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		code = dataset.Denied
-	case errors.Is(err, fs.ErrNotExist):
-		code = dataset.DeletedMidRun
-	case errors.Is(err, errNotRegular):
-		code = dataset.Unsupported
-	}
-	return w.record(dataset.Record{Key: key, Gap: &dataset.Gap{Stream: files, Key: key, Code: code, Detail: err.Error()}})
+	return w.record(dataset.Record{Key: key, Gap: &dataset.Gap{Stream: files, Key: key, Code: codeOf(err), Detail: err.Error()}})
 }
