@@ -203,13 +203,18 @@ func (s *serviceRun) snapshots(ctx context.Context) error {
 		return bytes.Compare(a.Hash[:], b.Hash[:])
 	})
 	s.report.Snapshots = live
+	var heads []*archive.Decision
 	for _, d := range live {
 		if !parents[d.Hash] {
+			heads = append(heads, d)
 			s.report.Heads = append(s.report.Heads, Pin{d.Hash, d.Run, d.Manifest.Sequence})
 		}
 	}
 	s.openRuns()
 	s.freshness(live)
+	if s.Bundle {
+		return s.contents(ctx, heads)
+	}
 	return s.contents(ctx, live)
 }
 
