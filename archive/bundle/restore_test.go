@@ -1,0 +1,338 @@
+package bundle_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/dwp/sallyport/archive"
+	"github.com/dwp/sallyport/archive/bundle"
+	"github.com/dwp/sallyport/dataset"
+)
+
+// needTools skips a test that shows that stock tools suffice where they are missing.
+func needTools(t *testing.T) {
+	t.Helper()
+	for _, tool := range []string{"sh", "age", "age-keygen", "zstd", "tar", "jq", "sha256sum", "ssh-keygen"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("restoring without Sallyport was not tested: %s is not installed", tool)
+		}
+	}
+}
+
+// shellBlocks returns the shell commands of a Markdown text.
+func shellBlocks(t *testing.T, text string) string {
+	t.Helper()
+	var script strings.Builder
+	for i, block := range strings.Split(text, "\n```sh\n") {
+		if i == 0 {
+			continue
+		}
+		commands, _, ok := strings.Cut(block, "\n```\n")
+		if !ok {
+			t.Fatal("a shell block has no end")
+		}
+		script.WriteString(commands + "\n")
+	}
+	if script.Len() == 0 {
+		t.Fatal("there are no shell blocks")
+	}
+	return script.String()
+}
+
+// shell runs a script in a folder and returns what it prints.
+func (w *world) shell(t *testing.T, folder, script string, env ...string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "sh")
+	cmd.Dir, cmd.Stdin = folder, strings.NewReader(script)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "IDENTITY=" + w.identity, "SIGNERS=" + w.signers}, env...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func TestRestoreTextRestoresEveryFileWithStockTools(t *testing.T) {
+	t.Parallel()
+	needTools(t)
+	w := newWorld(t)
+	s := w.export(t, awkward())
+	bag := filepath.Join(t.TempDir(), "bag")
+	if _, err := bundle.Write(t.Context(), w.a, s, bag, bundle.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(bag + "/RESTORE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := w.shell(t, bag, shellBlocks(t, string(text)))
+	if err != nil {
+		t.Fatalf("RESTORE.md: %v\n%s", err, out)
+	}
+	w.compare(t, s, bag+"/restored")
+}
+
+func TestCommandThatRestoreTextGivesTakesAllItsSteps(t *testing.T) {
+	t.Parallel()
+	needTools(t)
+	text, err := os.ReadFile("restore.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const command = "sed -n '/^```sh$/,/^```$/{/^```/!p;}' RESTORE.md"
+	if !bytes.Contains(text, []byte("\n    "+command+" >")) {
+		t.Fatal("the text does not give the command")
+	}
+	folder := t.TempDir()
+	writeFile(t, folder+"/RESTORE.md", text)
+	out, err := new(world).shell(t, folder, command)
+	if want := shellBlocks(t, string(text)); err != nil || out != want {
+		t.Errorf("the command prints %d bytes; want %d (%v)", len(out), len(want), err)
+	}
+}
+
+func TestSpecificationRestoresFromTheStoreItself(t *testing.T) {
+	t.Parallel()
+	needTools(t)
+	w := newWorld(t)
+	w.export(t, awkward())
+	s := w.export(t, awkward()) // some of its packs are another run's
+	text, err := os.ReadFile("../../docs/archive-format.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, ok := strings.Cut(string(text), "\n## Reading an archive without Sallyport\n")
+	if !ok {
+		t.Fatal("the specification has no section about reading an archive without Sallyport")
+	}
+	section, _, _ = strings.Cut(section, "\n## ")
+	folder := t.TempDir()
+	out, err := w.shell(t, folder, shellBlocks(t, section), "STORE="+w.store, "SERVICE=case-files", "RUN="+string(s.Run))
+	if err != nil {
+		t.Fatalf("the specification: %v\n%s", err, out)
+	}
+	w.compare(t, s, folder+"/restored")
+}
+
+// compare holds a restored folder against the snapshot as this module reads it.
+func (w *world) compare(t *testing.T, s *archive.Snapshot, folder string) {
+	t.Helper()
+	if err := s.Unlock(t.Context(), w.open); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]bool{"datapackage.json": true, "gaps.jsonl": true, "sha256sums": true}
+	blobs := 0
+	for _, r := range s.Descriptor.Resources {
+		want[r.Path[0]] = true
+		lines, err := os.ReadFile(filepath.Join(folder, r.Path[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for part, err := range s.Parts(t.Context(), r.Sallyport.Table) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			own, err := s.Lines(t.Context(), &part)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rest, ok := bytes.CutPrefix(lines, own)
+			if !ok {
+				t.Fatalf("%s does not go on with part %s", r.Path[0], part.Part)
+			}
+			lines = rest
+		}
+		if len(lines) != 0 {
+			t.Errorf("%s has %d bytes too many", r.Path[0], len(lines))
+		}
+		for rec, err := range s.Records(t.Context(), &r.Sallyport) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rec.Blob == nil {
+				continue
+			}
+			path := "files/" + r.Name + "/" + rec.Blob.Archived.(*archive.Line).Path
+			want[path] = true
+			if err := sameBlob(t, filepath.Join(folder, path), rec); err != nil {
+				t.Errorf("%q: %v", rec.Key, err)
+			}
+			blobs++
+		}
+	}
+	if blobs < 300 {
+		t.Errorf("only %d objects were compared", blobs)
+	}
+	gaps, err := os.ReadFile(folder + "/gaps.jsonl")
+	if n := bytes.Count(gaps, []byte{'\n'}); err != nil || n != 1 || !bytes.Contains(gaps, []byte(`"broken"`)) {
+		t.Errorf("gaps.jsonl = %q, %v", gaps, err)
+	}
+	got := map[string]bool{}
+	err = filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			name, rerr := filepath.Rel(folder, path)
+			got[name], err = true, rerr
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range got {
+		if !want[name] {
+			t.Errorf("%q should not be there", name)
+		}
+	}
+	for name := range want {
+		if !got[name] {
+			t.Errorf("%q was not restored", name)
+		}
+	}
+}
+
+func sameBlob(t *testing.T, path string, rec dataset.Record) error {
+	got, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	r, err := rec.Blob.Open(t.Context(), 0, -1)
+	if err != nil {
+		return err
+	}
+	want, err := io.ReadAll(r)
+	if err = errors.Join(err, r.Close()); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, want) {
+		return fmt.Errorf("%d bytes were restored that are not the %d archived ones", len(got), len(want))
+	}
+	return nil
+}
+
+func TestEveryPackIsAcceptedByStockTools(t *testing.T) {
+	t.Parallel()
+	needTools(t)
+	w := newWorld(t)
+	s := w.export(t, awkward())
+	// Only the run keys open packs: opened here as RESTORE.md does.
+	const script = `set -eu
+for sealed in "$STORE"/case-files/keys/*/*.age; do age -d -i "$IDENTITY" "$sealed"; done >keys
+n=0
+for pack in "$STORE"/case-files/packs/*/*; do
+	age -d -i keys -o pack.tar.zst "$pack"
+	zstd -q -t pack.tar.zst
+	zstd -q -d -f pack.tar.zst -o pack.tar
+	tar -t -f pack.tar >names
+	! grep -v -E '^(p/[0-9TZa-z-]+\.jsonl?|b/[0-9TZa-z-]+/[0-9]{8})$' names
+	n=$((n + 1))
+done
+echo $n`
+	out, err := w.shell(t, t.TempDir(), script, "STORE="+w.store)
+	if err != nil || strings.TrimSpace(out) != fmt.Sprint(len(s.Packs)) {
+		t.Errorf("%d packs: %v\n%s", len(s.Packs), err, out)
+	}
+}
+
+func TestRestoreTextStopsAtWhatIsNotAsSigned(t *testing.T) {
+	t.Parallel()
+	needTools(t)
+	w, other := newWorld(t), newWorld(t)
+	s := w.export(t, awkward())
+	bag := filepath.Join(t.TempDir(), "bag")
+	if _, err := bundle.Write(t.Context(), w.a, s, bag, bundle.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(bag + "/RESTORE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := shellBlocks(t, string(text))
+	// Whoever can alter a bag can alter its unsigned manifests of checksums, too.
+	_, unsigned, ok := strings.Cut(script, "signed() {")
+	if !ok {
+		t.Fatal("the text has no function signed")
+	}
+	prelude, _, _ := strings.Cut(script, "sha256sum --check")
+	lenient := prelude + "signed() {" + unsigned
+
+	damaged := func(pattern string) {
+		t.Helper()
+		names, err := filepath.Glob(filepath.Join(bag, "data", pattern))
+		if err != nil || len(names) == 0 {
+			t.Fatalf("%s: %v", pattern, err)
+		}
+		data, err := os.ReadFile(names[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := bytes.Clone(data)
+		data[len(data)/2] ^= 1
+		for _, b := range [][]byte{data, whole} {
+			if err := os.Chmod(names[0], 0o600); err != nil {
+				t.Fatal(err)
+			}
+			writeFile(t, names[0], b)
+			if &b[0] == &whole[0] {
+				return
+			}
+			out, err := w.shell(t, bag, lenient)
+			if err == nil {
+				t.Errorf("%s was altered, and the restore went on:\n%s", pattern, out)
+			}
+			if err := os.RemoveAll(bag + "/restored"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	damaged("store.json")
+	damaged("case-files/decisions/*")
+	damaged("case-files/lists/*")
+	damaged("case-files/packs/*/*")
+	damaged("case-files/keys/*/*.age")
+	swapped := swapKeys(t, bag+"/data/case-files/keys")
+	if out, err := w.shell(t, bag, lenient); err == nil || !strings.Contains(out, "opens none of its files") {
+		t.Errorf("run keys were exchanged: %v\n%s", err, out)
+	}
+	swapped()
+	if err := os.RemoveAll(bag + "/restored"); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := other.shell(t, bag, script); err == nil || !strings.Contains(out, "no signature that") {
+		t.Errorf("a stranger's signature was accepted: %v\n%s", err, out)
+	}
+	if err := os.RemoveAll(bag + "/restored"); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := w.shell(t, bag, script, "IDENTITY="+other.identity); err == nil || !strings.Contains(out, "opens none of its files") {
+		t.Errorf("another identity: %v\n%s", err, out)
+	}
+	if err := os.RemoveAll(bag + "/restored"); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := w.shell(t, bag, lenient); err != nil { // or all of the above failed for another reason
+		t.Errorf("the whole bag: %v\n%s", err, out)
+	}
+}
+
+// swapKeys exchanges the sealed files of two run keys, and returns what undoes it.
+func swapKeys(t *testing.T, folder string) (undo func()) {
+	t.Helper()
+	names, err := filepath.Glob(folder + "/*/*.age")
+	if err != nil || len(names) != 2 {
+		t.Fatalf("%d sealed keys, %v", len(names), err)
+	}
+	swap := func() {
+		for _, step := range [][2]string{{names[0], folder + "/x"}, {names[1], names[0]}, {folder + "/x", names[1]}} {
+			if err := os.Rename(step[0], step[1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	swap()
+	return swap
+}
