@@ -2,10 +2,11 @@ package verify
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -20,17 +21,26 @@ type serviceRun struct {
 	name    string
 	objects *serviceObjects
 
-	docs      map[dataset.Hash][]byte // control documents by their hash
-	parsed    []parsedDocument
-	lists     map[dataset.Hash][]byte
-	signed    map[dataset.Hash]bool // documents with a good signature
-	decisions map[dataset.Hash]*archive.Decision
-	statement map[dataset.Hash]bool         // statements that are there, by their hash
-	keys      map[dataset.Hash]dataset.Hash // sealed keys that are there and whole, to their key id
-	expired   map[archive.RunID]dataset.Hash
-	intents   map[archive.RunID]dataset.Hash
+	docs       map[dataset.Hash][]byte // signed documents by their hash
+	parsed     []parsedDocument
+	lists      map[dataset.Hash][]byte
+	signed     map[signedAs]bool // documents with a good signature
+	decisions  map[dataset.Hash]*archive.Decision
+	manifests  map[archive.RunID]dataset.Hash // of the decisions
+	statements map[dataset.Hash]bool          // statements that are there, by their hash
+	keys       map[dataset.Hash]string        // sealed keys that are there and whole: hash to name
+	sealed     map[dataset.Hash]bool          // ids of those keys
+	stated     map[dataset.Hash]bool          // sealed keys that a signed statement is about
+	expiries   map[archive.RunID][]parsedDocument
+	intents    map[archive.RunID]dataset.Hash
 
 	report ServiceReport
+}
+
+// signedAs is a document and the namespace under which it is signed.
+type signedAs struct {
+	document  dataset.Hash
+	namespace string
 }
 
 type parsedDocument struct {
@@ -39,32 +49,25 @@ type parsedDocument struct {
 	*archive.Document
 }
 
+func newServiceRun(c *checkRun, objects *serviceObjects, name string) *serviceRun {
+	return &serviceRun{checkRun: c, name: name, objects: objects,
+		docs: map[dataset.Hash][]byte{}, lists: map[dataset.Hash][]byte{}, signed: map[signedAs]bool{},
+		decisions: map[dataset.Hash]*archive.Decision{}, manifests: map[archive.RunID]dataset.Hash{},
+		statements: map[dataset.Hash]bool{}, keys: map[dataset.Hash]string{}, sealed: map[dataset.Hash]bool{}, stated: map[dataset.Hash]bool{},
+		expiries: map[archive.RunID][]parsedDocument{}, intents: map[archive.RunID]dataset.Hash{},
+		report: ServiceReport{Service: name, Heads: []Pin{}, Open: []archive.RunID{}}}
+}
+
 // documents reads everything but packs and signatures, holds it against its name and
 // parses it.
 func (s *serviceRun) documents(ctx context.Context) error {
-	s.lists, s.statement = map[dataset.Hash][]byte{}, map[dataset.Hash]bool{}
-	s.keys, s.expired, s.intents = map[dataset.Hash]dataset.Hash{}, map[archive.RunID]dataset.Hash{}, map[archive.RunID]dataset.Hash{}
-	names := make([]string, 0, len(s.objects.names))
-	for name := range s.objects.names {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		doc, err := s.read(ctx, name)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // removed since it was listed; what needs it will say so
-		} else if err != nil {
-			return err
-		}
-		s.document(name, doc)
-	}
-	return nil
+	return s.each(ctx, slices.Collect(maps.Keys(s.objects.names)), s.document)
 }
 
 func (s *serviceRun) document(name string, doc []byte) {
 	n, h := archive.ParseName(name), dataset.Sum(doc)
 	if !n.Hash.IsZero() && n.Hash != h {
-		s.find(name, "is damaged: its %d bytes have sha256 %s", len(doc), h)
+		s.wrong(name, "is damaged: its %d bytes have sha256 %s", len(doc), h)
 		return
 	}
 	switch n.Class {
@@ -72,9 +75,11 @@ func (s *serviceRun) document(name string, doc []byte) {
 		s.lists[h] = doc
 		return
 	case archive.KeyObject:
-		s.keys[h] = n.Key
+		s.keys[h], s.sealed[n.Key] = name, true
 		return
-	case archive.AnnexObject, archive.RecordsObject, archive.VerifiedObject, archive.CertificateObject:
+	case archive.AnnexObject:
+		return // sealed, and named by its hash
+	case archive.RecordsObject, archive.VerifiedObject, archive.CertificateObject:
 		s.docs[h] = doc
 		return
 	}
@@ -89,68 +94,104 @@ func (s *serviceRun) document(name string, doc []byte) {
 	case d.Intent != nil:
 		s.intents[n.Run] = h
 	case d.Statement != nil:
-		s.statement[h] = true
+		s.statements[h] = true
 	}
 }
 
-// signatures verifies every signature, and finds the control documents without one.
+// recordNamespaces are those under which a hold's or a purge's documents are signed.
+var recordNamespaces = []string{"sallyport-hold", "sallyport-release", "sallyport-plan", "sallyport-approval",
+	"sallyport-ledger", "sallyport-deletion", "sallyport-erasure"}
+
+// signatures verifies every signature, and finds the documents without one. A
+// signature whose document is not there is no finding: a writer that died left it.
 func (s *serviceRun) signatures(ctx context.Context) error {
 	at := map[dataset.Hash]time.Time{}
 	for _, d := range s.parsed {
 		at[d.hash] = d.At
 	}
-	for doc, infos := range s.objects.sigs {
+	var names []string
+	for _, infos := range s.objects.sigs {
 		for _, info := range infos {
-			good, err := s.signature(ctx, info, s.docs[doc], at[doc])
-			if err != nil {
-				return err
-			}
-			if good {
-				s.signed[signedAs(doc, archive.ParseName(info.Name).Namespace)] = true
-			}
+			names = append(names, info.Name)
 		}
 	}
+	orphans := 0
+	err := s.each(ctx, names, func(name string, sig []byte) {
+		n := archive.ParseName(name)
+		doc, ok := s.docs[n.Document]
+		switch {
+		case !ok && n.Hash != dataset.Sum(sig):
+			s.wrong(name, "is damaged: its %d bytes have sha256 %s", len(sig), dataset.Sum(sig))
+		case !ok:
+			orphans++
+		case s.signature(name, sig, doc, at[n.Document]):
+			s.signed[signedAs{n.Document, n.Namespace}] = true
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if orphans > 0 {
+		s.note("%s: %d signatures are of documents that are not there", s.name, orphans)
+	}
 	for _, d := range s.parsed {
-		if !s.signed[signedAs(d.hash, d.Namespace)] {
+		if !s.signed[signedAs{d.hash, d.Namespace}] {
 			s.find(d.name, "has no valid signature")
 			continue
 		}
 		s.accept(d)
 	}
-	for name := range s.objects.names {
-		n := archive.ParseName(name)
-		if ns := map[archive.Class]string{archive.VerifiedObject: "sallyport-verified", archive.CertificateObject: "sallyport-certificate"}[n.Class]; ns != "" && !s.signed[signedAs(n.Hash, ns)] && s.docs[n.Hash] != nil {
-			s.find(name, "has no valid signature")
-		}
+	for _, name := range slices.Sorted(maps.Keys(s.objects.names)) {
+		s.record(name)
 	}
+	s.belongings()
 	return nil
 }
 
-// signedAs is one key for a document and the namespace under which it is signed.
-func signedAs(h dataset.Hash, namespace string) dataset.Hash {
-	return dataset.Sum(append(h[:], namespace...))
-}
-
-// signature verifies one signature. One whose document is not there is no finding: a
-// writer that died left it.
-func (c *checkRun) signature(ctx context.Context, info archive.Info, doc []byte, at time.Time) (good bool, err error) {
-	sig, err := c.read(ctx, info.Name)
-	if err != nil {
-		return false, err
+// record checks what can be said of a verdict, a certificate, a hold or a purge without
+// knowing its kind: that it is signed as such a thing, and is about this service.
+func (s *serviceRun) record(name string) {
+	n := archive.ParseName(name)
+	var as []string
+	switch n.Class {
+	case archive.VerifiedObject:
+		as = []string{"sallyport-verified"}
+	case archive.CertificateObject:
+		as = []string{"sallyport-certificate"}
+	case archive.RecordsObject:
+		as = recordNamespaces
+	default:
+		return
 	}
-	n := archive.ParseName(info.Name)
-	if n.Hash != dataset.Sum(sig) {
-		c.find(info.Name, "is damaged: its %d bytes have sha256 %s", len(sig), dataset.Sum(sig))
-		return false, nil
+	doc, ok := s.docs[n.Hash]
+	if !ok {
+		return // damaged, and found
 	}
-	if doc == nil {
-		return false, nil
+	if !slices.ContainsFunc(as, func(ns string) bool { return s.signed[signedAs{n.Hash, ns}] }) {
+		s.find(name, "has no valid signature")
+		return
 	}
-	if _, err := c.Archive.Trust.Verify(n.Namespace, doc, sig, at); err != nil {
-		c.find(info.Name, "%v", err)
-		return false, nil
+	var about struct {
+		Store, Service, Run string
+		Predicate           struct{ Store, Service, Run string }
 	}
-	return true, nil
+	if err := json.Unmarshal(doc, &about); err != nil {
+		s.find(name, "%v", err)
+		return
+	}
+	of := func(says, is, kind string) {
+		if says != "" && says != is {
+			s.find(name, "is a document of another %s, %s", kind, says)
+		}
+	}
+	of(cmp.Or(about.Store, about.Predicate.Store), string(s.Archive.ID), "store")
+	of(cmp.Or(about.Service, about.Predicate.Service), s.name, "service")
+	if n.Run != "" {
+		of(cmp.Or(about.Run, about.Predicate.Run), string(n.Run), "run")
+		if s.manifests[n.Run].IsZero() {
+			s.find(name, "is about a run without a manifest")
+		}
+	}
 }
 
 // accept takes a document that is validly signed for what it says.
@@ -159,14 +200,45 @@ func (s *serviceRun) accept(d parsedDocument) {
 	switch {
 	case d.Manifest != nil:
 		s.decisions[d.hash] = &archive.Decision{Run: n.Run, Hash: d.hash, Manifest: d.Manifest, Doc: s.docs[d.hash]}
+		s.manifests[n.Run] = d.hash
 	case d.Abort != nil:
 		s.report.Aborted++
 		s.intent(d.name, d.Abort.Run, d.Abort.Intent)
 	case d.Expiry != nil:
-		s.expired[n.Run] = d.Expiry.Manifest
-	case d.Statement != nil && s.keys[d.Statement.SHA256] != n.Key:
-		s.find(d.name, "is the statement of a sealed key that is not there or damaged")
+		s.expiries[n.Run] = append(s.expiries[n.Run], d)
+	case d.Statement != nil:
+		s.stated[d.Statement.SHA256] = true
+		if archive.ParseName(s.keys[d.Statement.SHA256]).Key != n.Key {
+			s.find(d.name, "is the statement of a sealed key that is not there or damaged")
+		}
 	}
+}
+
+// belongings finds documents that came after one that is not there: intents and
+// decisions are never deleted.
+func (s *serviceRun) belongings() {
+	for _, d := range s.parsed {
+		if d.Statement == nil || !s.signed[signedAs{d.hash, d.Namespace}] {
+			continue
+		}
+		if _, ok := s.intents[d.Statement.Run]; !ok && !s.Bundle {
+			s.find(d.name, "is the statement of a run whose intent is missing or damaged")
+		}
+	}
+	for _, docs := range s.expiries {
+		for _, d := range docs {
+			if h := s.manifests[d.Expiry.Run]; h.IsZero() {
+				s.find(d.name, "ends a snapshot whose manifest is missing or damaged")
+			} else if h != d.Expiry.Manifest {
+				s.find(d.name, "is about another manifest")
+			}
+		}
+	}
+}
+
+// expired reports whether a snapshot need not be kept.
+func (s *serviceRun) expired(d *archive.Decision) bool {
+	return slices.ContainsFunc(s.expiries[d.Run], func(e parsedDocument) bool { return e.Expiry.Manifest == d.Hash })
 }
 
 // intent makes sure that a decision's intent is the one that it names.
@@ -190,7 +262,7 @@ func (s *serviceRun) snapshots(ctx context.Context) error {
 			}
 		}
 		s.intent(archive.DecisionName(s.name, d.Run), d.Run, d.Manifest.Intent)
-		if s.expired[d.Run] == d.Hash {
+		if s.expired(d) {
 			s.report.Expired++
 			continue
 		}
@@ -304,7 +376,19 @@ func (s *serviceRun) contents(ctx context.Context, live []*archive.Decision) err
 			read = append(read, p)
 		}
 	}
+	for h, name := range s.keys {
+		if keyIDs[archive.ParseName(name).Key] && !s.stated[h] {
+			s.find(name, "no signed statement says what this sealed key is")
+		}
+	}
 	s.unneeded(needed, usedLists, keyIDs)
+	if len(s.Only) == 0 && s.Sample == 0 {
+		for h, info := range s.objects.packs {
+			if _, ok := needed[h]; !ok {
+				read = append(read, archive.PackRef{SHA256: h, Size: info.Size})
+			}
+		}
+	}
 	slices.SortFunc(read, func(a, b archive.PackRef) int { return bytes.Compare(a.SHA256[:], b.SHA256[:]) })
 	return s.packs(ctx, s.name, read)
 }
@@ -323,14 +407,10 @@ func (s *serviceRun) keysOf(d *archive.Decision, name string, ids, packs map[dat
 	named := map[dataset.Hash]bool{}
 	for _, k := range d.Manifest.Keys {
 		ids[k.ID], named[k.ID] = true, true
-		if !s.statement[k.Statement] {
+		if !s.statements[k.Statement] {
 			s.find(archive.StatementName(s.name, k.ID, k.Statement), "is missing or damaged (needed by %s)", d.Run)
 		}
-		sealed := false
-		for _, id := range s.keys {
-			sealed = sealed || id == k.ID
-		}
-		if !sealed {
+		if !s.sealed[k.ID] {
 			s.find(s.name+"/keys/"+k.ID.String(), "run key is missing or damaged (needed by %s)", d.Run)
 		}
 	}
@@ -370,10 +450,6 @@ func (s *serviceRun) unneeded(packs map[dataset.Hash]archive.PackRef, lists, key
 	if len(s.report.Open) > 0 {
 		s.note("%s: %d runs are open: %s", s.name, len(s.report.Open), strings.Join(runNames(s.report.Open), ", "))
 	}
-}
-
-func (s *serviceRun) note(format string, args ...any) {
-	s.checkRun.report.Notes = append(s.checkRun.report.Notes, fmt.Sprintf(format, args...))
 }
 
 func runNames(rs []archive.RunID) []string {
