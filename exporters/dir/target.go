@@ -57,9 +57,14 @@ func NewTarget(name string, o Options) *Target {
 	return &Target{o: o, name: name, ignoresCase: probeCase}
 }
 
-// Fidelity implements [exporters.Target]: a directory carries everything. (A record that
-// does not fit its schema cannot be a row of CSV: Load reports it as a gap.)
-func (t *Target) Fidelity(dataset.Stream) []dataset.Loss { return nil }
+// Fidelity implements [exporters.Target]. A directory carries everything, but a row of
+// CSV only what its schema knows.
+func (t *Target) Fidelity(s dataset.Stream) []dataset.Loss {
+	if s.Blobs || !t.o.CSV || !hasColumns(s.Schema) {
+		return nil
+	}
+	return []dataset.Loss{{Stream: s.Name, Reason: "A record with a field or a value that its schema does not allow cannot be a row of CSV."}}
+}
 
 // Begin implements [exporters.Target].
 func (t *Target) Begin(ctx context.Context, test dataset.ID, all []dataset.Stream) error {

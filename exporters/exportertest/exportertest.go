@@ -16,6 +16,7 @@
 //   - One view read twice gives the same records.
 //   - The ranges of a Splitter, in order, are the stream; After a record's cursor come
 //     exactly the records that follow it.
+//   - A Getter gives what a read gives, and fs.ErrNotExist for what there is not.
 //   - A sequence can be broken off at any record; a cancelled context ends it with an
 //     error unless everything had been yielded.
 //   - A blob read in any ranges, from several goroutines, is the blob read whole.
@@ -171,6 +172,7 @@ func (c *checker) checkUnit(ctx context.Context, x exporters.Exporter, unit []da
 		c.checkSame(fmt.Sprintf("%q read again", names(unit)), unit, again.recs, whole.recs)
 	}
 	c.checkCursors(ctx, x, q, whole)
+	c.checkGet(ctx, x, unit, whole)
 	for _, s := range unit {
 		c.checkRanges(ctx, x, s, len(unit), whole)
 	}

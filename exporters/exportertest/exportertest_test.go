@@ -34,6 +34,19 @@ type fault struct {
 	read    func(exporters.Query, iter.Seq2[dataset.Record, error]) iter.Seq2[dataset.Record, error]
 	facts   dataset.Facts
 	closed  int
+	get     func(dataset.Record) (dataset.Record, error)
+	getAny  bool
+}
+
+func (f *fault) Get(ctx context.Context, s dataset.Stream, key string, ordinal int) (dataset.Record, error) {
+	r, err := f.Exporter.(exporters.Getter).Get(ctx, s, key, ordinal)
+	if f.getAny && err != nil {
+		return dataset.Record{Stream: s.Name, Key: key, Data: []byte(`{}`)}, nil
+	}
+	if f.get != nil && err == nil {
+		return f.get(r)
+	}
+	return r, err
 }
 
 func (f *fault) Streams(ctx context.Context) ([]dataset.Stream, error) {
@@ -134,6 +147,8 @@ func TestCheckExporterFindsEachBreach(t *testing.T) {
 			}
 		}}, "without an error"},
 		"endpoint with a password": {fault{facts: dataset.Facts{Endpoints: []dataset.Endpoint{{URL: "https://u:p@host/"}}}}, "user information"},
+		"getter gives another":     {fault{get: func(r dataset.Record) (dataset.Record, error) { r.Data = []byte(`{"n":"another"}`); return r, nil }}, "Get of"},
+		"getter makes things up":   {fault{get: func(r dataset.Record) (dataset.Record, error) { return r, nil }, getAny: true}, "ErrNotExist"},
 		"second Close fails":       {fault{facts: dataset.Facts{Position: "closes once"}}, "second Close"},
 		"cursor ignored": {fault{read: func(q exporters.Query, seq iter.Seq2[dataset.Record, error]) iter.Seq2[dataset.Record, error] {
 			if q.After == "" {
@@ -218,7 +233,7 @@ func TestCheckTargetLeavesOutWhatIsDeclared(t *testing.T) {
 	}
 	dst := &memory.Target{
 		Losses: func(s dataset.Stream) []dataset.Loss {
-			return []dataset.Loss{{Stream: s.Name, Field: "amount", Reason: "no room for money"}}
+			return []dataset.Loss{{Stream: s.Name, Field: "amount", Reason: "no room for money"}, {Stream: s.Name, Reason: "no first letters"}}
 		},
 		Refuse: func(r dataset.Record) *dataset.Gap {
 			if r.Key == "a" {
@@ -233,6 +248,18 @@ func TestCheckTargetLeavesOutWhatIsDeclared(t *testing.T) {
 	}
 	if err := exportertest.CheckTarget(t.Context(), dst, x); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestCheckTargetFindsUndeclaredRefusals(t *testing.T) {
+	t.Parallel()
+	x, err := source().Open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dst := &memory.Target{Refuse: func(r dataset.Record) *dataset.Gap { return &dataset.Gap{Code: dataset.Unsupported} }}
+	if err := exportertest.CheckTarget(t.Context(), dst, x); err == nil || !strings.Contains(err.Error(), "no loss of whole records was declared") {
+		t.Errorf("a target that refuses everything passed: %v", err)
 	}
 }
 

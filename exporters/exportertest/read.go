@@ -2,7 +2,9 @@ package exportertest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/dwp/sallyport/dataset"
@@ -14,6 +16,7 @@ type seen struct {
 	id     identity
 	digest dataset.Hash // of the fields that count, and of the size of the blob
 	cursor dataset.Cursor
+	gap    bool
 }
 
 // An identity is what makes a record that record.
@@ -66,7 +69,7 @@ func (c *checker) collect(ctx context.Context, x exporters.Exporter, q exporters
 		if r.Blob != nil {
 			all.blob = r.Blob
 		}
-		all.recs = append(all.recs, seen{id, digest, r.Cursor})
+		all.recs = append(all.recs, seen{id, digest, r.Cursor, r.Gap != nil})
 	}
 	return &all, nil
 }
@@ -208,5 +211,38 @@ func (c *checker) checkRanges(ctx context.Context, x exporters.Exporter, s datas
 			together = append(together, part.recs...)
 		}
 		c.checkSame(fmt.Sprintf("stream %q in %d ranges", s.Name, len(ranges)), []dataset.Stream{s}, together, only(whole.recs, s.Name))
+	}
+}
+
+// checkGet reads some records one by one from a Getter, and one that does not exist.
+func (c *checker) checkGet(ctx context.Context, x exporters.Exporter, unit []dataset.Stream, whole *reading) {
+	g, ok := x.(exporters.Getter)
+	if !ok {
+		return
+	}
+	digests := newDigester(unit, nil)
+	for _, s := range unit {
+		own := only(whole.recs, s.Name)
+		for i := 0; i < len(own); i += max(1, len(own)/3) {
+			c.checkGetOne(ctx, g, s, own[i], digests)
+		}
+		if _, err := g.Get(ctx, s, "no such key 7c1d", 0); !errors.Is(err, fs.ErrNotExist) {
+			c.breach("Get of a record of %q that does not exist: %w; want fs.ErrNotExist", s.Name, orNil(err))
+		}
+	}
+}
+
+func (c *checker) checkGetOne(ctx context.Context, g exporters.Getter, s dataset.Stream, want seen, digests digester) {
+	if want.gap {
+		return
+	}
+	r, err := g.Get(ctx, s, want.id.key, want.id.ordinal)
+	if err != nil {
+		c.breach("Get of %v: %w", want.id, err)
+		return
+	}
+	digest, err := digests.digest(r)
+	if got := (identity{r.Stream, r.Key, r.Ordinal}); err != nil || got != want.id || digest != want.digest {
+		c.breach("Get of %v gave another record, %v (%w)", want.id, got, orNil(err))
 	}
 }

@@ -15,8 +15,8 @@ import (
 // CheckTarget loads all that src offers into dst, which must be empty, reads it back,
 // compares record by record and byte by byte, and destroys it: afterwards dst is empty
 // and can be filled again. Fields that src declares volatile and losses that dst
-// declares are left out; a record that dst reported as a gap may be missing. The
-// caller closes both. The error names every breach and difference it found.
+// declares are left out; where dst declares that it loses whole records (a Loss without
+// Field), those that it reports as gaps may be missing. The caller closes both. The error names every breach and difference it found.
 //
 // Records are loaded as a restore does it: in the order of src, but the versions of
 // one key oldest first.
@@ -170,8 +170,18 @@ func (t *targetCheck) compare(ctx context.Context, unit []dataset.Stream) {
 		}
 		got = append(got, back...)
 	}
-	want = slices.DeleteFunc(want, func(r seen) bool { _, refused := t.gaps[r.id]; return refused })
+	want = slices.DeleteFunc(want, func(r seen) bool { return t.refused(r.id) })
 	t.checkSame(fmt.Sprintf("%q, read back,", names(unit)), unit, got, want)
+}
+
+// refused reports whether dst said that it could not store a record. It must have
+// declared that it loses whole records of the stream, or it could refuse them all.
+func (t *targetCheck) refused(id identity) bool {
+	g, refused := t.gaps[id]
+	if refused && !slices.ContainsFunc(t.losses[id.stream], func(l dataset.Loss) bool { return l.Field == "" }) {
+		t.breach("%v was refused, and no loss of whole records was declared: %w", id, &g)
+	}
+	return refused
 }
 
 // digests reads streams from x with all their blobs. Records that are gaps at the
