@@ -18,14 +18,13 @@ type Remover struct{ *Store }
 // Remove implements [archive.Remover]. On a versioned bucket it deletes versions and
 // never leaves a delete marker.
 func (r Remover) Remove(ctx context.Context, name, version string) error {
-	key, err := r.key(name)
-	if err != nil {
+	if err := checkName(name); err != nil {
 		return err
 	}
 	if r.versioned && version == "" {
 		return fmt.Errorf("remove %s: the bucket keeps versions and none is named", name)
 	}
-	o := s3conn.Object{Key: key, Version: version, Size: -1}
+	o := s3conn.Object{Key: name, Version: version, Size: -1}
 	// A DELETE succeeds whether or not there is anything, so ask first. A delete marker
 	// answers "method not allowed", which means that it is there.
 	if _, err := r.conn.Head(ctx, o); err != nil && !errors.Is(err, s3conn.ErrMethod) {
@@ -35,9 +34,9 @@ func (r Remover) Remove(ctx context.Context, name, version string) error {
 	if version != "" {
 		q = [][2]string{{"versionId", version}}
 	}
-	_, _, err = r.conn.Call(ctx, &s3conn.Request{Op: "delete object", Method: http.MethodDelete, Key: key, Query: q}, 64<<10)
+	_, _, err := r.conn.Call(ctx, &s3conn.Request{Op: "delete object", Method: http.MethodDelete, Key: name, Query: q}, 64<<10)
 	if err != nil {
-		if locked, until := r.locked(ctx, key, version); locked || errors.Is(err, s3conn.ErrLocked) {
+		if locked, until := r.locked(ctx, name, version); locked || errors.Is(err, s3conn.ErrLocked) {
 			return &archive.LockedError{Name: name, Until: until}
 		}
 		return fmt.Errorf("remove %s: %w", name, mapped(err))
@@ -50,13 +49,13 @@ func (r Remover) Remove(ctx context.Context, name, version string) error {
 
 // locked asks whether the store retains a version, and until when. What cannot be
 // asked is taken as not locked: the refusal itself is reported then.
-func (r Remover) locked(ctx context.Context, key, version string) (bool, time.Time) {
+func (r Remover) locked(ctx context.Context, name, version string) (bool, time.Time) {
 	ask := func(sub string, into any) bool {
 		q := [][2]string{{sub, ""}}
 		if version != "" {
 			q = append(q, [2]string{"versionId", version})
 		}
-		body, _, err := r.conn.Call(ctx, &s3conn.Request{Op: "get object " + sub, Method: http.MethodGet, Key: key, Query: q}, 64<<10)
+		body, _, err := r.conn.Call(ctx, &s3conn.Request{Op: "get object " + sub, Method: http.MethodGet, Key: name, Query: q}, 64<<10)
 		return err == nil && xml.Unmarshal(body, into) == nil
 	}
 	var retention struct{ RetainUntilDate time.Time }

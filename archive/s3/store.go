@@ -49,7 +49,7 @@ type Lock struct {
 // is safe for concurrent use.
 type Store struct {
 	conn      *s3conn.Conn
-	prefix    string // empty or ending in a slash
+	prefix    string // that the connection puts before names; empty or ending in a slash
 	lock      Lock
 	versioned bool
 
@@ -64,14 +64,14 @@ func Open(ctx context.Context, c s3conn.Config, o Options) (*Store, error) {
 	if o.Lock != (Lock{}) && (o.Lock.Mode != "COMPLIANCE" && o.Lock.Mode != "GOVERNANCE" || o.Lock.Days <= 0) {
 		return nil, errors.New("s3 store: lock needs a mode, COMPLIANCE or GOVERNANCE, and a number of days")
 	}
+	if c.Prefix = strings.Trim(c.Prefix, "/"); c.Prefix != "" {
+		c.Prefix += "/"
+	}
 	conn, err := s3conn.New(c)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{conn: conn, prefix: strings.Trim(c.Prefix, "/"), lock: o.Lock, oldest: map[string]string{}}
-	if s.prefix != "" {
-		s.prefix += "/"
-	}
+	s := &Store{conn: conn, prefix: c.Prefix, lock: o.Lock, oldest: map[string]string{}}
 	if s.versioned, err = s.hasVersions(ctx); err != nil {
 		return nil, fmt.Errorf("s3 store: %w", mapped(err))
 	}
@@ -104,7 +104,7 @@ func (s *Store) hasVersions(ctx context.Context) (bool, error) {
 // mayListVersions reports whether versions can be listed, where nobody says whether
 // there are any.
 func (s *Store) mayListVersions(ctx context.Context) (bool, error) {
-	for _, err := range s.conn.List(ctx, s3conn.Listing{Prefix: s.prefix, Versions: true, PageSize: 1}) {
+	for _, err := range s.conn.List(ctx, s3conn.Listing{Versions: true, PageSize: 1}) {
 		if errors.Is(err, s3conn.ErrDenied) || errors.Is(err, s3conn.ErrUnsupported) {
 			return false, nil
 		}
@@ -124,11 +124,11 @@ func mapped(err error) error {
 // validName is what package archive makes names of.
 var validName = regexp.MustCompile(`^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$`)
 
-func (s *Store) key(name string) (string, error) {
+func checkName(name string) error {
 	if !validName.MatchString(name) || slices.ContainsFunc(strings.Split(name, "/"), func(c string) bool { return c == "." || c == ".." }) {
-		return "", fmt.Errorf("%q is no name of a stored object", name)
+		return fmt.Errorf("%q is no name of a stored object", name)
 	}
-	return s.prefix + name, nil
+	return nil
 }
 
 // packName holds the digest of a pack's bytes, which need not be computed again: a
@@ -139,18 +139,17 @@ var packName = regexp.MustCompile(`/packs/[0-9a-f]{2}/([0-9a-f]{64})$`)
 // the object that the first one made answers with [fs.ErrExist]: whoever needs to know
 // whether its own bytes are there reads them.
 func (s *Store) Create(ctx context.Context, name string, data []byte) error {
-	key, err := s.key(name)
-	if err != nil {
+	if err := checkName(name); err != nil {
 		return err
 	}
 	known := ""
 	if m := packName.FindStringSubmatch(name); m != nil && s.lock == (Lock{}) {
 		known = m[1]
 	}
-	err = s.put(ctx, key, data, known)
+	err := s.put(ctx, name, data, known)
 	var e *s3conn.Error
 	if known != "" && errors.As(err, &e) && e.Status == http.StatusBadRequest {
-		err = s.put(ctx, key, data, "") // the name is not the digest, or the bytes were altered on their way
+		err = s.put(ctx, name, data, "") // the name is not the digest, or the bytes were altered on their way
 	}
 	switch {
 	case errors.Is(err, s3conn.ErrPrecondition):
@@ -163,7 +162,7 @@ func (s *Store) Create(ctx context.Context, name string, data []byte) error {
 	return nil
 }
 
-func (s *Store) put(ctx context.Context, key string, data []byte, digest string) error {
+func (s *Store) put(ctx context.Context, name string, data []byte, digest string) error {
 	h := http.Header{"If-None-Match": {"*"}, "Content-Type": {"application/octet-stream"}}
 	if s.lock != (Lock{}) { // a locked write must carry a checksum
 		sum := sha256.Sum256(data)
@@ -172,21 +171,20 @@ func (s *Store) put(ctx context.Context, key string, data []byte, digest string)
 		h.Set("X-Amz-Object-Lock-Mode", s.lock.Mode)
 		h.Set("X-Amz-Object-Lock-Retain-Until-Date", time.Now().UTC().AddDate(0, 0, s.lock.Days).Format(time.RFC3339))
 	}
-	_, _, err := s.conn.Call(ctx, &s3conn.Request{Op: "put object", Method: http.MethodPut, Key: key, Header: h, Body: data, SHA256: digest}, 64<<10)
+	_, _, err := s.conn.Call(ctx, &s3conn.Request{Op: "put object", Method: http.MethodPut, Key: name, Header: h, Body: data, SHA256: digest}, 64<<10)
 	return err
 }
 
 // Open implements [archive.Store].
 func (s *Store) Open(ctx context.Context, name string, off, n int64) (io.ReadCloser, error) {
-	key, err := s.key(name)
-	if err != nil {
+	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	version, err := s.oldestVersion(ctx, name, key)
+	version, err := s.oldestVersion(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
 	}
-	o := s3conn.Object{Key: key, Version: version, Size: -1}
+	o := s3conn.Object{Key: name, Version: version, Size: -1}
 	if n == 0 { // there is no empty range
 		if _, err := s.conn.Head(ctx, o); err != nil {
 			return nil, fmt.Errorf("open %s: %w", name, mapped(err))
@@ -204,7 +202,7 @@ func (s *Store) Open(ctx context.Context, name string, off, n int64) (io.ReadClo
 }
 
 // oldestVersion returns the version to read: "" where there are none.
-func (s *Store) oldestVersion(ctx context.Context, name, key string) (string, error) {
+func (s *Store) oldestVersion(ctx context.Context, name string) (string, error) {
 	if !s.versioned {
 		return "", nil
 	}
@@ -214,7 +212,7 @@ func (s *Store) oldestVersion(ctx context.Context, name, key string) (string, er
 	if ok {
 		return v, nil
 	}
-	for e, err := range s.conn.List(ctx, s3conn.Listing{Prefix: key, UpTo: key, Versions: true}) {
+	for e, err := range s.conn.List(ctx, s3conn.Listing{Prefix: name, UpTo: name, Versions: true}) {
 		if err != nil {
 			return "", mapped(err)
 		}
@@ -248,12 +246,12 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[archive.Info,
 			same = same[:0]
 			return true
 		}
-		for e, err := range s.conn.List(ctx, s3conn.Listing{Prefix: s.prefix + prefix, Versions: s.versioned}) {
+		for e, err := range s.conn.List(ctx, s3conn.Listing{Prefix: prefix, Versions: s.versioned}) {
 			if err != nil {
 				yield(archive.Info{}, fmt.Errorf("list %s: %w", prefix, mapped(err)))
 				return
 			}
-			name := strings.TrimPrefix(e.Key, s.prefix)
+			name := e.Key
 			if len(same) > 0 && same[0].Name != name && !flush() {
 				return
 			}

@@ -38,7 +38,7 @@ var Kind = exporters.Kind{
 		{Name: "secret_key", Type: exporters.SecretOption, Help: "Reference to the secret key."},
 		{Name: "session_token", Type: exporters.SecretOption, Help: "Reference to the session token of temporary keys."},
 		{Name: "versions", Type: exporters.TextOption, Default: "all", Enum: []string{"all", "current"}, Help: "Whether old versions and delete markers are exported."},
-		{Name: "include", Type: exporters.ListOption, Help: "Prefixes of keys to export; all if absent."},
+		{Name: "include", Type: exporters.ListOption, Help: "Prefixes of keys to export, all if absent; of a target: the one folder that keys are put into."},
 		{Name: "exclude", Type: exporters.ListOption, Help: "Prefixes of keys to leave out."},
 		{Name: "metadata", Type: exporters.TextOption, Default: "always", Enum: []string{"always", "with-bytes"}, Help: "Whether tags, ACL, retention and holds of unchanged objects are read again."},
 		{Name: "concurrency", Type: exporters.IntOption, Default: int64(64), Help: "Objects in flight, 1 to 256."},
@@ -56,6 +56,12 @@ var Kind = exporters.Kind{
 		s, err := parse(ctx, c)
 		if err != nil {
 			return nil, err
+		}
+		if len(s.Include) > 1 || len(s.Exclude) > 0 {
+			return nil, errors.New("s3: a target takes one prefix in include, and no exclude")
+		}
+		if len(s.Include) == 1 {
+			s.Conn.Prefix, s.Include = strings.TrimSuffix(s.Include[0], "/")+"/", nil
 		}
 		return openTarget(s)
 	},

@@ -467,3 +467,27 @@ func TestWrongBucketsAndCredentialsAreToldApart(t *testing.T) {
 		t.Errorf("wrong secret: %v", err)
 	}
 }
+
+func TestHugeObjectsAreReadInRanges(t *testing.T) {
+	t.Parallel()
+	const size = 5 << 40
+	srv, s := serve(t, s3server.Options{})
+	srv.PutGenerated(bucket, "huge", size, 1)
+	v := openView(t, s)
+	for r, err := range v.Read(t.Context(), exporters.Query{Streams: []dataset.Stream{{Name: "objects"}}}) {
+		if err != nil || r.Gap != nil || r.Blob.Size != size {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		for _, off := range []int64{0, 8 << 20, size - 1<<20} {
+			body, err := r.Blob.Open(t.Context(), off, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n, err := io.Copy(io.Discard, body)
+			body.Close()
+			if n != 1<<20 || err != nil {
+				t.Errorf("at %d: %d bytes, %v", off, n, err)
+			}
+		}
+	}
+}

@@ -32,7 +32,7 @@ type Config struct {
 	Endpoint string // https://host[:port]; empty means Amazon S3 in Region
 	Region   string // empty means us-east-1
 	Bucket   string
-	Prefix   string // of the keys the caller is interested in; not used by this package
+	Prefix   string // put before every key and taken off what is listed: a bucket within the bucket
 	CA       string // path of a PEM file of additional roots, or empty
 	Virtual  bool   // bucket in the host name, as Amazon wants it; set by default there
 

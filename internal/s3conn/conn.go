@@ -22,6 +22,7 @@ type Conn struct {
 	Region   string
 	Endpoint string // scheme and host as configured, for people
 
+	prefix   string // of all keys
 	base     *url.URL
 	virtual  bool
 	patience Patience
@@ -44,7 +45,7 @@ func New(c Config) (*Conn, error) {
 	transport := newTransport(roots, base.Hostname())
 	conn := &Conn{
 		Bucket: c.Bucket, Region: c.region(), Endpoint: c.Endpoint,
-		base: base, virtual: virtual, patience: c.Patience.withDefaults(),
+		prefix: c.Prefix, base: base, virtual: virtual, patience: c.Patience.withDefaults(),
 		client: &http.Client{
 			Transport:     transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

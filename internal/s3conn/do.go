@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dwp/sallyport/internal/retry"
@@ -158,12 +159,12 @@ const emptySHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b785
 // build makes the signed HTTP request of r.
 func (c *Conn) build(ctx context.Context, r *Request) (req *http.Request, size int64, err error) {
 	u := *c.base
-	raw := "/" + escape(r.Key, true)
+	raw := "/"
 	if !c.virtual {
-		raw = "/" + c.Bucket
-		if r.Key != "" {
-			raw += "/" + escape(r.Key, true)
-		}
+		raw += c.Bucket
+	}
+	if r.Key != "" {
+		raw = strings.TrimSuffix(raw, "/") + "/" + escape(c.prefix+r.Key, true)
 	}
 	u.RawPath = raw
 	if u.Path, err = url.PathUnescape(raw); err != nil {

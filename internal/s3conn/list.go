@@ -35,6 +35,13 @@ const (
 // The next page is fetched while one is consumed.
 func (c *Conn) List(ctx context.Context, l Listing) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
+		l.Prefix = c.prefix + l.Prefix
+		if l.After != "" {
+			l.After = c.prefix + l.After
+		}
+		if l.UpTo != "" {
+			l.UpTo = c.prefix + l.UpTo
+		}
 		ctx, cancel := context.WithCancel(ctx)
 		pages := make(chan []Entry, 1)
 		var failure error
@@ -49,6 +56,7 @@ func (c *Conn) List(ctx context.Context, l Listing) iter.Seq2[Entry, error] {
 		}()
 		for entries := range pages {
 			for _, e := range entries {
+				e.Key = e.Key[len(c.prefix):]
 				if !yield(e, nil) {
 					return
 				}
