@@ -16,7 +16,8 @@
 //   - One view read twice gives the same records.
 //   - The ranges of a Splitter, in order, are the stream; After a record's cursor come
 //     exactly the records that follow it.
-//   - A Getter gives what a read gives, and fs.ErrNotExist for what there is not.
+//   - A Getter gives what a read gives, an error for what there is not, and
+//     errors.ErrUnsupported for streams whose records it cannot ask for.
 //   - A sequence can be broken off at any record; a cancelled context ends it with an
 //     error unless everything had been yielded.
 //   - A blob read in any ranges, from several goroutines, is the blob read whole.

@@ -148,7 +148,7 @@ func TestCheckExporterFindsEachBreach(t *testing.T) {
 		}}, "without an error"},
 		"endpoint with a password": {fault{facts: dataset.Facts{Endpoints: []dataset.Endpoint{{URL: "https://u:p@host/"}}}}, "user information"},
 		"getter gives another":     {fault{get: func(r dataset.Record) (dataset.Record, error) { r.Data = []byte(`{"n":"another"}`); return r, nil }}, "Get of"},
-		"getter makes things up":   {fault{get: func(r dataset.Record) (dataset.Record, error) { return r, nil }, getAny: true}, "ErrNotExist"},
+		"getter makes things up":   {fault{get: func(r dataset.Record) (dataset.Record, error) { return r, nil }, getAny: true}, "that does not exist gave one"},
 		"second Close fails":       {fault{facts: dataset.Facts{Position: "closes once"}}, "second Close"},
 		"cursor ignored": {fault{read: func(q exporters.Query, seq iter.Seq2[dataset.Record, error]) iter.Seq2[dataset.Record, error] {
 			if q.After == "" {
