@@ -233,6 +233,32 @@ func TestExampleIsReadWhole(t *testing.T) {
 	}
 }
 
+func TestWhatIsShownReadsTheSame(t *testing.T) {
+	for _, f := range fixtures(t) {
+		if f.expect[0] != "nothing" {
+			continue
+		}
+		c, err := Parse("/etc/sallyport/sallyport.yaml", f.text, Options{Kinds: testKinds})
+		if err != nil {
+			t.Fatalf("%s: %v", f.name, err)
+		}
+		text, err := c.YAML()
+		if err != nil {
+			t.Fatalf("%s: %v", f.name, err)
+		}
+		again, err := Parse("/somewhere/else.yaml", text, Options{Kinds: testKinds})
+		if err != nil {
+			t.Errorf("%s: what is shown is refused: %v\n%s", f.name, err, text)
+			continue
+		}
+		one, _ := json.Marshal(c.Tree())
+		two, err := json.Marshal(again.Tree())
+		if err != nil || string(one) != string(two) {
+			t.Errorf("%s: %v\n%s\nreads as\n%s", f.name, err, one, two)
+		}
+	}
+}
+
 func TestPolicyAloneIsAnErrorOfItsOwn(t *testing.T) {
 	parse := func(name string) error {
 		text, err := os.ReadFile("../../fixtures/config/" + name)

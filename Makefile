@@ -1,0 +1,66 @@
+# make          build, and test
+# make test     what CI runs: format, vet, every test; installs what tests need where it may
+# make demo     take a small service out, prove it, and tamper with a copy
+# make bench    measure, beside other tools where they can be had
+# make fuzz     fuzz every target for FUZZTIME each
+# make crash    the exhaustive forms of the tests that make test samples
+# make docs     regenerate docs/cli.md
+# make fixtures rebuild the golden archives
+# make install  to PREFIX: the binary, its manual page and completions
+
+GO       ?= go
+PREFIX   ?= /usr/local
+FUZZTIME ?= 30s
+RACE     ?= ./dataset/... ./crypto/... ./archive/... ./audit/... ./transfer/... ./internal/...
+
+.PHONY: all build test deps check race test-saas demo bench fuzz crash docs fixtures install clean
+
+all: build test
+
+build:
+	$(GO) build -trimpath -o bin/sallyport ./cmd/sallyport
+
+test: deps check
+	bash hack/test.sh ./...
+	bash hack/test.sh -race -short $(RACE)
+
+deps:
+	bash hack/deps.sh
+
+check:
+	test -z "$$(gofmt -l .)" || { gofmt -l . && false; }
+	$(GO) vet ./...
+
+test-saas: deps
+	SALLYPORT_TEST_SAAS=1 bash hack/test.sh -timeout 60m ./exporters/rest/... ./cmd/sallyport
+
+demo: build
+	./bin/sallyport demo
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+fuzz:
+	bash hack/fuzz.sh $(FUZZTIME)
+
+crash:
+	SALLYPORT_EXHAUSTIVE=1 bash hack/test.sh -timeout 4h ./...
+
+docs:
+	$(GO) run ./cmd/sallyport docs > docs/cli.md.new
+	mv docs/cli.md.new docs/cli.md
+
+fixtures:
+	$(GO) generate ./fixtures/...
+
+install: build
+	install -D bin/sallyport $(DESTDIR)$(PREFIX)/bin/sallyport
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	bin/sallyport man > $(DESTDIR)$(PREFIX)/share/man/man1/sallyport.1
+	bin/sallyport completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/sallyport
+	bin/sallyport completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sallyport
+	bin/sallyport completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sallyport.fish
+
+clean:
+	rm -rf bin
