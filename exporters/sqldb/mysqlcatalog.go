@@ -189,7 +189,8 @@ func (v *mysqlView) fields(ctx context.Context, table string, schema *dataset.Sc
 		if err != nil {
 			return nil, err
 		}
-		f.Type, f.Lexical, c.form = mysqlFieldType(r[1], r[2])
+		c.ident = backQuoted(f.Name)
+		f.Type, f.Lexical, c.form = mysqlFieldType(r[1])
 		switch {
 		case r[1] == "float":
 			c.expr, c.bits = "(t."+backQuoted(f.Name)+" + 0e0)", 32 // else only six digits come
@@ -298,7 +299,7 @@ func isGap(err error) bool {
 }
 
 // mysqlFieldType says how values of a type are written.
-func mysqlFieldType(base, full string) (dataset.Type, dataset.Lexical, form) {
+func mysqlFieldType(base string) (dataset.Type, dataset.Lexical, form) {
 	switch base {
 	case "tinyint", "smallint", "mediumint", "int", "year":
 		return dataset.Integer, dataset.Plain, formNumber

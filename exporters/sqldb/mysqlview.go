@@ -409,7 +409,7 @@ func mysqlRead(ctx context.Context, c *sql.Conn, t *mysqlTable, where string, ar
 	case len(t.key) > 0:
 		order := make([]string, len(t.key))
 		for i, k := range t.key {
-			order[i] = backQuoted(t.columns[k].name)
+			order[i] = t.columns[k].ident
 		}
 		query += " ORDER BY t." + strings.Join(order, ", t.")
 	case ties.many():
@@ -442,7 +442,7 @@ func (v *mysqlView) Split(ctx context.Context, s dataset.Stream, n int) ([]datas
 		return nil, err
 	}
 	defer v.release(c)
-	first := backQuoted(t.columns[t.key[0]].name)
+	first := t.columns[t.key[0]].ident
 	var low, high sql.NullString
 	if err := c.QueryRowContext(ctx, "SELECT MIN("+first+"), MAX("+first+") FROM "+t.from).Scan(&low, &high); err != nil {
 		return nil, fmt.Errorf("split %q: %w", s.Name, mysqlDenied(s.Name, err))
@@ -475,7 +475,7 @@ func (t *mysqlTable) condition(r dataset.Range) (string, error) {
 		if !ok || !t.split {
 			return "", fmt.Errorf("malformed range %q", end.bound)
 		}
-		terms = append(terms, "t."+backQuoted(t.columns[t.key[0]].name)+" "+end.op+" "+b.String())
+		terms = append(terms, "t."+t.columns[t.key[0]].ident+" "+end.op+" "+b.String())
 	}
 	if terms == nil {
 		return "", nil

@@ -269,6 +269,9 @@ func (cat *pgCatalog) fields(r pgRelation) (*dataset.Schema, []column, error) {
 			f.Default = c.Default
 		}
 		s.Fields = append(s.Fields, f)
+		if how == formInstant && !zoned(kindPostgres, c.Type) {
+			native.Zoned = append(native.Zoned, c.Name)
+		}
 		if c.Collation != "" {
 			if native.Collations == nil {
 				native.Collations = make(map[string]string)
@@ -304,6 +307,7 @@ type pgNative struct {
 	Types       []pgType          `json:"types,omitempty"`
 	Collations  map[string]string `json:"collations,omitempty"`
 	PartitionBy string            `json:"partition_by,omitempty"`
+	Zoned       []string          `json:"zoned,omitempty"`       // columns of a domain over timestamptz
 	Constraints map[string]string `json:"constraints,omitempty"` // checks and exclusions, by name
 	RowSecurity bool              `json:"row_security,omitempty"`
 	Comment     string            `json:"comment,omitempty"`

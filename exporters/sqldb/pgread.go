@@ -94,7 +94,7 @@ func pgCopyOut(ctx context.Context, c *pgx.Conn, t *table, where string, ties *t
 	case len(t.key) > 0:
 		order := make([]string, len(t.key))
 		for i, k := range t.key {
-			order[i] = "t." + t.columns[k].expr
+			order[i] = "t." + t.columns[k].ident
 		}
 		sql += " ORDER BY " + strings.Join(order, ", ")
 	case ties.many():

@@ -16,6 +16,7 @@ const maxRecord = 30 << 20
 type column struct {
 	name   string // of the field
 	expr   string // SQL expression of its value, names quoted
+	ident  string // its quoted name, by which rows are ordered and found
 	form   form
 	bits   int    // width, for formBits and floats; 0 is 64 bits
 	scale  int    // digits behind the point, for formFixed
@@ -33,7 +34,7 @@ func newColumn(name, expr string, f form) (column, error) {
 		return column{}, fmt.Errorf("column name %q: %w", name, err)
 	}
 	return column{
-		name: name, expr: expr, form: f,
+		name: name, expr: expr, ident: expr, form: f,
 		member: []byte("," + string(quoted) + ":"),
 		coded:  []byte("," + string(coded) + `:"`),
 	}, nil

@@ -67,6 +67,13 @@ var Postgres = exporters.Kind{
 		}
 		return v, nil
 	},
+	OpenTarget: func(ctx context.Context, c exporters.Config) (exporters.Target, error) {
+		t, err := openPostgresTarget(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return t, nil
+	},
 }
 
 // SQLite reads and fills SQLite files.

@@ -1,0 +1,284 @@
+package sqldb
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dwp/sallyport/dataset"
+)
+
+// pgBatch is how many bytes of rows go into one COPY: many enough that its start and
+// end cost nothing, few enough to find a row that the server refuses.
+const pgBatch = 1 << 20
+
+// A copyBatch is rows in COPY's text format.
+type copyBatch struct {
+	data []byte
+	ends []int            // of the rows in data
+	recs []dataset.Record // their identities, for gaps
+}
+
+// Load implements [exporters.Target]. While the server takes one batch the next is made.
+func (t *PostgresTarget) Load(ctx context.Context, s dataset.Stream, recs iter.Seq2[dataset.Record, error], gap func(dataset.Gap)) error {
+	tl, err := t.lookup(s)
+	if err != nil {
+		return err
+	}
+	c, err := t.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeNow(c)
+	g, ctx := errgroup.WithContext(ctx)
+	full, free := make(chan *copyBatch), make(chan *copyBatch, 2)
+	free <- new(copyBatch)
+	free <- new(copyBatch)
+	l := &pgLoader{c: c, t: tl, gap: gap}
+	g.Go(func() error {
+		for b := range full {
+			if err := l.copy(ctx, b, 0, len(b.ends)); err != nil {
+				return err
+			}
+			b.data, b.ends, b.recs = b.data[:0], b.ends[:0], b.recs[:0]
+			free <- b
+		}
+		return nil
+	})
+	err = l.fill(ctx, recs, full, free)
+	close(full)
+	if werr := g.Wait(); werr != nil {
+		err = werr
+	}
+	if err != nil {
+		return fmt.Errorf("load %q: %w", s.Name, err)
+	}
+	return nil
+}
+
+type pgLoader struct {
+	c   *pgx.Conn
+	t   *tableLayout
+	gap func(dataset.Gap)
+}
+
+// fill turns records into batches.
+func (l *pgLoader) fill(ctx context.Context, recs iter.Seq2[dataset.Record, error], full, free chan *copyBatch) error {
+	rr, err := newRowReader(l.t)
+	if err != nil {
+		return err
+	}
+	send := func(b *copyBatch) error {
+		select {
+		case full <- b:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	var b *copyBatch
+	for r, err := range recs {
+		if err != nil {
+			return err
+		}
+		if b == nil {
+			select {
+			case b = <-free:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		l.add(b, rr, r)
+		if len(b.data) >= pgBatch {
+			if err := send(b); err != nil {
+				return err
+			}
+			b = nil
+		}
+	}
+	if b != nil && len(b.ends) > 0 {
+		return send(b)
+	}
+	return ctx.Err()
+}
+
+// add appends a record to a batch, or reports why not.
+func (l *pgLoader) add(b *copyBatch, rr *rowReader, r dataset.Record) {
+	data, err := l.appendRow(b.data, rr, r)
+	if err != nil {
+		l.gap(gapOf(r, dataset.Unsupported, err.Error()))
+		return
+	}
+	b.data = append(data, '\n')
+	b.ends = append(b.ends, len(b.data))
+	b.recs = append(b.recs, dataset.Record{Stream: r.Stream, Key: r.Key, Ordinal: r.Ordinal})
+}
+
+func (l *pgLoader) appendRow(dst []byte, rr *rowReader, r dataset.Record) ([]byte, error) {
+	switch {
+	case r.Gap != nil:
+		return dst, fmt.Errorf("it is a gap in the archive: %s", r.Gap.Code)
+	case r.Blob != nil:
+		return dst, cannot("an object")
+	case l.t.Document:
+		dst = fmt.Appendf(dst, `\\x%x`+"\t%d\t", r.Key, r.Ordinal)
+		return appendCopyCell(dst, string(r.Data)), nil
+	}
+	cells, err := rr.read(r.Data)
+	if err != nil {
+		return dst, err
+	}
+	for i := range l.t.Columns {
+		if i > 0 {
+			dst = append(dst, '\t')
+		}
+		if dst, err = l.t.Columns[i].pgAppend(dst, cells[i]); err != nil {
+			return dst, fmt.Errorf("column %q: %w", l.t.Columns[i].Name, err)
+		}
+	}
+	return dst, nil
+}
+
+// copy sends the rows from lo up to hi. If the server refuses one, halves find it.
+func (l *pgLoader) copy(ctx context.Context, b *copyBatch, lo, hi int) error {
+	if lo == hi {
+		return nil
+	}
+	start := 0
+	if lo > 0 {
+		start = b.ends[lo-1]
+	}
+	sql := "COPY " + l.t.pgName() + " (" + strings.Join(l.t.columnNames(doubleQuoted), ", ") + ") FROM STDIN"
+	if len(l.t.Columns) == 0 {
+		sql = "COPY " + l.t.pgName() + " FROM STDIN"
+	}
+	_, err := l.c.PgConn().CopyFrom(ctx, bytes.NewReader(b.data[start:b.ends[hi-1]]), sql)
+	if err == nil {
+		return nil
+	}
+	var pe *pgconn.PgError
+	if !errors.As(err, &pe) || !refusesValue(pe.Code) {
+		return pgError(err)
+	}
+	if hi-lo == 1 {
+		l.gap(gapOf(b.recs[lo], dataset.Unsupported, "the server refuses it: "+pe.Message))
+		return nil
+	}
+	middle := (lo + hi) / 2
+	if err := l.copy(ctx, b, lo, middle); err != nil {
+		return err
+	}
+	return l.copy(ctx, b, middle, hi)
+}
+
+// refusesValue tells errors about a value from those about the server: data
+// exceptions, integrity violations, limits of a row.
+func refusesValue(code string) bool {
+	return strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") || strings.HasPrefix(code, "54") || code == "0A000"
+}
+
+// Finish implements [exporters.Target]. It goes on after a failure, so that one key
+// that does not hold costs no other, and reports all.
+func (t *PostgresTarget) Finish(ctx context.Context) error {
+	l, err := t.current()
+	if err != nil {
+		return err
+	}
+	c, err := t.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeNow(c)
+	var errs []error
+	run := func(what, sql string) {
+		if ctx.Err() != nil || c.IsClosed() {
+			return
+		}
+		if err := pgExec(ctx, c, sql); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+		}
+	}
+	for _, tl := range l.Tables {
+		tl.pgIndexes(run)
+	}
+	for _, tl := range l.Tables {
+		tl.pgForeignKeys(l, run)
+	}
+	for _, tl := range l.Tables {
+		tl.pgSequences(run)
+		run("analyze "+tl.Stream.Name, "ANALYZE "+tl.pgName())
+	}
+	if err := ctx.Err(); err != nil {
+		errs = append(errs, err)
+	} else if c.IsClosed() {
+		errs = append(errs, errors.New("the connection broke"))
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("finish: %w", errors.Join(errs...))
+	}
+	return nil
+}
+
+func (t *tableLayout) pgIndexes(run func(what, sql string)) {
+	name := t.pgName()
+	if t.Document {
+		run("index of "+t.Stream.Name, "CREATE INDEX ON "+name+" (record_ordinal)")
+		return
+	}
+	s := t.Stream.Schema
+	list := func(fields []string) string { return strings.Join(t.columnsOf(doubleQuoted, fields), ", ") }
+	if t.Keyed {
+		run("primary key of "+t.Stream.Name, "ALTER TABLE "+name+" ADD PRIMARY KEY ("+list(s.PrimaryKey)+")")
+	}
+	for _, u := range s.UniqueKeys {
+		run("unique key of "+t.Stream.Name, "ALTER TABLE "+name+" ADD UNIQUE ("+list(u)+")")
+	}
+	for _, x := range s.Indexes {
+		if x.Expression != "" || len(x.Fields) == 0 {
+			continue // declared as a loss
+		}
+		unique, index := "", ""
+		if x.Unique {
+			unique = "UNIQUE "
+		}
+		if a, _ := attributesOf(t.Stream); a.Kind == kindPostgres && checkName(x.Name, 63, 0) == nil {
+			index = doubleQuoted(x.Name) + " "
+		}
+		run("index of "+t.Stream.Name, "CREATE "+unique+"INDEX "+index+"ON "+name+" ("+list(x.Fields)+")")
+	}
+}
+
+func (t *tableLayout) pgForeignKeys(l *layout, run func(what, sql string)) {
+	if t.Document {
+		return
+	}
+	for _, k := range t.Stream.Schema.ForeignKeys {
+		ref := l.table(k.RefStream)
+		if ref == nil || ref.Document {
+			continue // not restored with it
+		}
+		run("foreign key of "+t.Stream.Name, "ALTER TABLE "+t.pgName()+" ADD "+foreignKey{k}.sql(doubleQuoted, t, ref, ref.pgName()))
+	}
+}
+
+// pgSequences lets numbering go on after the greatest value there is.
+func (t *tableLayout) pgSequences(run func(what, sql string)) {
+	if t.Document {
+		return
+	}
+	for i, f := range t.Stream.Schema.Fields {
+		c := t.Columns[i]
+		if !f.Identity || c.Type != "smallint" && c.Type != "integer" && c.Type != "bigint" {
+			continue
+		}
+		run("sequence of "+t.Stream.Name, fmt.Sprintf("SELECT setval(pg_get_serial_sequence(%s, %s), greatest(max(%s), 1), max(%s) IS NOT NULL) FROM %s",
+			singleQuoted(t.pgName()), singleQuoted(c.Name), doubleQuoted(c.Name), doubleQuoted(c.Name), t.pgName()))
+	}
+}
