@@ -18,7 +18,7 @@ import (
 // of bare records, as they are or through gzip. Other formats and places are a gap.
 func (r *reader) batchMessage(line []byte) error {
 	s, err := r.streamOf(line, "BATCH")
-	if err != nil {
+	if s == nil || err != nil {
 		return err
 	}
 	var m struct {

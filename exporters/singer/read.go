@@ -170,8 +170,9 @@ func (r *reader) message(line []byte) error {
 	return nil
 }
 
-// streamOf returns the stream that a message is about. A stream that was not selected is
-// nil for SCHEMA messages, which old taps print for all, and an error for others.
+// streamOf returns the stream that a message is about, or nil if that was not selected.
+// Some taps print the parents of what is selected, too: what nobody asked for is counted
+// and passed over.
 func (r *reader) streamOf(line []byte, kind string) (*stream, error) {
 	name, ok := text(line, "stream")
 	if !ok {
@@ -182,8 +183,10 @@ func (r *reader) streamOf(line []byte, kind string) (*stream, error) {
 		return nil, fmt.Errorf("%s of stream %q, which the catalogue does not have once", kind, dataset.Escape(name))
 	}
 	s := r.streams[r.catalog.entries[i].id]
-	if s == nil && kind != "SCHEMA" && kind != "ACTIVATE_VERSION" {
-		return nil, fmt.Errorf("%s of stream %q, which was not selected", kind, dataset.Escape(name))
+	if s == nil && kind != "SCHEMA" {
+		r.mu.Lock()
+		r.unasked[ignored{r.catalog.entries[i].id, kind}]++
+		r.mu.Unlock()
 	}
 	return s, nil
 }
@@ -223,7 +226,7 @@ func (r *reader) schemaMessage(line []byte) error {
 
 func (r *reader) recordMessage(line []byte) error {
 	s, err := r.streamOf(line, "RECORD")
-	if err != nil {
+	if s == nil || err != nil {
 		return err
 	}
 	data, ok := dataset.Lookup(line, "record")

@@ -111,9 +111,13 @@ type view struct {
 	running  sync.WaitGroup
 	kept     error          // why a changed configuration could not be kept
 	unknown  map[string]int // messages of unknown types, by type
+	unasked  map[ignored]int
 	states   int
 	repeated map[string]int64
 }
+
+// An ignored is a kind of message about a stream that was not selected.
+type ignored struct{ stream, kind string }
 
 // Open asks the tap for its catalogue. The caller closes the view, which removes the
 // tap's private directory.
@@ -126,7 +130,7 @@ func Open(ctx context.Context, o Options) (exporters.Exporter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("singer: %w", err)
 	}
-	v := &view{o: o, dir: dir, unknown: make(map[string]int), repeated: make(map[string]int64)}
+	v := &view{o: o, dir: dir, unknown: make(map[string]int), unasked: make(map[ignored]int), repeated: make(map[string]int64)}
 	if err := v.discover(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("tap %s: %w", v.name(), err), v.Close())
 	}
@@ -214,6 +218,10 @@ func (v *view) Facts() dataset.Facts {
 	}
 	for _, t := range slices.Sorted(maps.Keys(v.unknown)) {
 		f.Ignored = append(f.Ignored, dataset.Ignored{Reason: "message of type " + dataset.Escape(t), Count: int64(v.unknown[t])})
+	}
+	byName := func(a, b ignored) int { return strings.Compare(a.stream+"\x00"+a.kind, b.stream+"\x00"+b.kind) }
+	for _, i := range slices.SortedFunc(maps.Keys(v.unasked), byName) {
+		f.Ignored = append(f.Ignored, dataset.Ignored{Stream: i.stream, Reason: i.kind + " message of a stream that was not selected", Count: int64(v.unasked[i])})
 	}
 	f.Filters = v.config.filters()
 	return f

@@ -234,6 +234,23 @@ func TestFactsNameWhatWasPassedOver(t *testing.T) {
 	}
 }
 
+func TestStreamsThatNobodyAskedForAreCounted(t *testing.T) {
+	t.Parallel()
+	x := open(t, tap("replay", map[string]any{"messages": `{"type":"SCHEMA","stream":"events","schema":{}}
+{"type":"RECORD","stream":"events","record":{"at":"x"}}
+{"type":"SCHEMA","stream":"users","schema":{"properties":{"id":{"type":"integer"},"name":{"type":["null","string"]}}}}
+{"type":"RECORD","stream":"users","record":{"id":1}}
+{"type":"RECORD","stream":"events","record":{"at":"y"}}
+`}))
+	if got := read(t, x, "users"); !slices.Equal(got, []string{`users [1] {"id":1}`}) {
+		t.Errorf("got %q", got)
+	}
+	want := []dataset.Ignored{{Stream: "public-events", Reason: "RECORD message of a stream that was not selected", Count: 2}}
+	if got := x.Facts().Ignored; !slices.Equal(got, want) {
+		t.Errorf("ignored %+v; want %+v", got, want)
+	}
+}
+
 func TestHostileTapNeverPassesForComplete(t *testing.T) {
 	t.Parallel()
 	for mischief, want := range map[string]string{
