@@ -58,10 +58,14 @@ func (r *packReader) member(ctx context.Context, m MemberRef, size int64) ([]byt
 	if !within(m.Offset, m.Length, int64(len(z))) {
 		return nil, fmt.Errorf("member %s lies outside its pack", m.Member)
 	}
-	if size < 0 {
-		size = MaxRecord
+	z = z[m.Offset : m.Offset+m.Length]
+	if size >= 0 {
+		return extract(z, m.Member, size)
 	}
-	return extract(z[m.Offset:m.Offset+m.Length], m.Member, size)
+	if b, err := extract(z, m.Member, 0); err == nil {
+		return b, nil // most are small: no room for the largest is made at first
+	}
+	return extract(z, m.Member, MaxRecord)
 }
 
 // within reports whether n bytes at off, at least one, lie within size bytes.
