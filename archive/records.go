@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"iter"
 
 	"github.com/dwp/sallyport/dataset"
@@ -280,4 +281,31 @@ func (b *blobReader) Close() error {
 		b.hash = nil
 	}
 	return nil
+}
+
+// Find returns a record by its key: the version with the given ordinal, or with -1 the
+// newest that is no delete marker. It reads only the parts that can have it. It fails
+// with [fs.ErrNotExist] if there is none.
+func (s *Snapshot) Find(ctx context.Context, e *StreamEntry, key string, ordinal int) (dataset.Record, error) {
+	for part, err := range s.Parts(ctx, e.Table) {
+		if err != nil {
+			return dataset.Record{}, err
+		}
+		if e.Stream.Blobs && (key < string(part.First) || key > string(part.Last)) {
+			continue
+		}
+		lines, err := s.Lines(ctx, &part)
+		if err != nil {
+			return dataset.Record{}, err
+		}
+		for r, err := range s.PartRecords(ctx, e, &part, lines) {
+			if err != nil {
+				return dataset.Record{}, err
+			}
+			if r.Key == key && (r.Ordinal == ordinal || ordinal < 0 && (r.Blob != nil || !e.Stream.Blobs)) {
+				return r, nil
+			}
+		}
+	}
+	return dataset.Record{}, fmt.Errorf("key %q in stream %q: %w", key, e.Stream.Name, fs.ErrNotExist)
 }

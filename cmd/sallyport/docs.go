@@ -52,12 +52,12 @@ func reference(app *cli.App) string {
 }
 
 func writeCommand(b *strings.Builder, parent string, c *cli.Command) {
-	if c.Hidden {
+	if c.Hidden || c.Name == "help" {
 		return
 	}
 	name := parent + " " + c.Name
 	if len(c.Subcommands) == 0 {
-		fmt.Fprintf(b, "\n## %s\n\n%s.\n\n", strings.TrimSpace(name+" "+escapeTable(c.ArgsUsage)), upperFirst(c.Usage))
+		fmt.Fprintf(b, "\n## %s\n\n%s.\n\n", strings.TrimSpace(name+" "+c.ArgsUsage), upperFirst(c.Usage))
 		if c.Description != "" {
 			fmt.Fprintf(b, "```text\n%s\n```\n\n", c.Description)
 		}

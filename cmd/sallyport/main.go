@@ -122,6 +122,15 @@ func newApp(u *ui) *cli.App {
 func commands() []command {
 	return []command{
 		initCommand(),
+		discoverCommand(),
+		exportCommand(),
+		snapshotsCommand(),
+		lsCommand(),
+		catCommand(),
+		diffCommand(),
+		checkCommand(),
+		verifyCommand(),
+		restoreCommand(),
 		keysCommand(),
 		scheduleCommand(),
 		configCommand(),

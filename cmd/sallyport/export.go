@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/dwp/sallyport/archive"
+	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/exporters"
+	"github.com/dwp/sallyport/internal/config"
+	"github.com/dwp/sallyport/transfer"
+	"github.com/urfave/cli/v2"
+)
+
+func exportCommand() command {
+	return command{
+		name: "export", aliases: []string{"backup"}, summary: "export services, or a URL, into the archive",
+		args: "[SERVICE|URL...]", max: -1,
+		detail: "Without arguments all services of the configuration are exported. A URL needs no configuration:\n" +
+			"sallyport export --store ./archive --recipients keys.txt s3://bucket",
+		uses: []flagGroup{configFlags, storeFlags, writerFlags},
+		flags: []cli.Flag{
+			&cli.StringFlag{Name: "service", Usage: "call the service of a URL `NAME` (default: after the URL)"},
+			&cli.StringFlag{Name: "classification", Value: "OFFICIAL", Usage: "classification of the data of a URL: OFFICIAL or OFFICIAL-SENSITIVE"},
+			&cli.StringFlag{Name: "grade", Usage: "prove the export by `METHOD`: single-read, count-checked, double-read or exact"},
+			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be exported, and read nothing"},
+		},
+		run: runExport,
+	}
+}
+
+func runExport(ctx context.Context, i *invocation) error {
+	s, err := i.openSession(ctx, !i.c.Bool("dry-run"))
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	sources, err := s.sources(i.args())
+	if err != nil {
+		return err
+	}
+	var errs []error
+	var results []exportResult
+	for _, src := range sources {
+		if i.c.Bool("dry-run") {
+			errs = append(errs, s.announce(ctx, src))
+			continue
+		}
+		r, err := s.export(ctx, src)
+		if r != nil {
+			results = append(results, *r)
+		}
+		if err != nil && len(sources) > 1 {
+			err = fmt.Errorf("export %s: %w", src.name, err)
+		}
+		if errs = append(errs, err); ctx.Err() != nil {
+			break
+		}
+	}
+	i.result = results
+	return errors.Join(errs...)
+}
+
+// announce says which streams would be exported.
+func (s *session) announce(ctx context.Context, src source) error {
+	view, err := s.open(ctx, src)
+	if err != nil {
+		return err
+	}
+	defer view.Close()
+	streams, err := view.Streams(ctx)
+	if err != nil {
+		return err
+	}
+	for _, st := range streams {
+		s.printf("%s: would export stream %s\n", src.name, dataset.Escape(st.Name))
+	}
+	return nil
+}
+
+// An exportResult is what --json says of an export.
+type exportResult struct {
+	Service  string                 `json:"service"`
+	Snapshot archive.RunID          `json:"snapshot"`
+	State    archive.State          `json:"state"`
+	Resumed  bool                   `json:"resumed,omitempty"`
+	Manifest dataset.Hash           `json:"manifest"`
+	Counts   archive.Counts         `json:"counts"`
+	Gaps     map[dataset.Code]int64 `json:"gaps"`
+	Waived   int64                  `json:"waived"`
+	Seconds  float64                `json:"seconds"`
+}
+
+// export exports one service.
+func (s *session) export(ctx context.Context, src source) (*exportResult, error) {
+	unlock, err := s.lock(src.name)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	signer, err := s.signingKey()
+	if err != nil {
+		return nil, err
+	}
+	data, index, err := s.recipients()
+	if err != nil {
+		return nil, err
+	}
+	started := time.Now()
+	gaps := &gapCounter{ui: s.ui, service: src.name, now: started, waivers: waivers(src)}
+	job := transfer.Job{
+		Archive: s.archive,
+		Options: archive.Options{Service: src.name, Exporter: src.kind.Name, Classification: src.classification,
+			Product: "sallyport " + thisBuild().Version, Signer: signer, Recipients: data, IndexRecipients: index,
+			PostQuantum: s.config != nil && s.config.Keys.PostQuantum, State: filepath.Join(s.state, "export")},
+		Open:     func(ctx context.Context) (exporters.Exporter, error) { return s.open(ctx, src) },
+		Method:   s.method(src),
+		Progress: new(transfer.Progress), OnGap: gaps.take,
+	}
+	if src.service != nil {
+		job.Select = transfer.Selection{Include: src.service.Streams, Exclude: src.service.Exclude}
+	}
+	stop := s.watch("export "+src.name, "records", job.Progress)
+	d, err := transfer.Export(ctx, job)
+	stop()
+	if err != nil {
+		return nil, err
+	}
+	r := &exportResult{Service: src.name, Snapshot: d.Run, State: d.Manifest.State, Manifest: d.Hash, Counts: d.Manifest.Counts,
+		Gaps: d.Manifest.Gaps, Waived: gaps.waived, Seconds: time.Since(started).Seconds()}
+	s.printExport(r)
+	if n := gaps.count - gaps.waived; n > 0 {
+		return r, &exitError{code: exitIncomplete, err: fmt.Errorf("snapshot %s is incomplete: %s", d.Run, count(int(n), "gap"))}
+	}
+	return r, nil
+}
+
+func (s *session) method(src source) transfer.Method {
+	grade := s.c.String("grade")
+	if grade == "" && src.service != nil {
+		grade = src.service.Grade
+	}
+	if grade == "count-checked" { // every export asks a source that can count
+		return transfer.SingleRead
+	}
+	return transfer.Method(grade)
+}
+
+func (s *session) printExport(r *exportResult) {
+	c := r.Counts
+	s.printf("%s@%s  %s\n", r.Service, r.Snapshot, r.State)
+	s.printf("  %s in %s, %s; %s in %s, of which %s are new; %.1f s\n",
+		count(int(c.Records), "record"), count(int(c.Streams), "stream"), humanize.IBytes(uint64(c.BlobBytes)),
+		humanize.IBytes(uint64(c.PackBytes)), count(int(c.Packs), "pack"), humanize.IBytes(uint64(c.New)), r.Seconds)
+	for _, code := range dataset.Codes {
+		if n := r.Gaps[code]; n > 0 {
+			s.printf("  %s: %s\n", count(int(n), "gap"), code)
+		}
+	}
+	if r.Waived > 0 {
+		s.printf("  %s accepted by the configuration\n", count(int(r.Waived), "gap"))
+	}
+	if c.Vanished > 0 {
+		s.printf("  %s went away during the export, as the source confirms\n", count(int(c.Vanished), "object"))
+	}
+	if c.Unchecked > 0 {
+		s.printf("  metadata of %s was not read again\n", count(int(c.Unchecked), "object"))
+	}
+}
+
+// A gapCounter prints gaps and tells those that are waived.
+type gapCounter struct {
+	*ui
+	service string
+	now     time.Time
+	waivers []config.Waiver
+
+	mu            sync.Mutex
+	count, waived int64
+}
+
+func waivers(src source) []config.Waiver {
+	if src.service == nil {
+		return nil
+	}
+	return src.service.Waive
+}
+
+func (g *gapCounter) take(gap dataset.Gap) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.count++
+	if g.accepts(&gap) {
+		g.waived++
+		g.detail("waived: %s", dataset.Escape(gap.Error()))
+		return
+	}
+	g.gap(g.service, &gap)
+}
+
+func (g *gapCounter) accepts(gap *dataset.Gap) bool {
+	for _, w := range g.waivers {
+		if w.Stream == gap.Stream && dataset.Code(w.Code) == gap.Code && (w.Key == "" || w.Key == gap.Key) && g.now.Before(w.Until.End()) {
+			return true
+		}
+	}
+	return false
+}
+
+// watch shows how far a transfer has come, until the returned function is called.
+func (u *ui) watch(name, noun string, p *transfer.Progress) (stop func()) {
+	task := u.progress().Task(name, noun)
+	var items, bytes int64
+	step := func() {
+		n, b := p.Records.Load(), p.Bytes.Load()+p.Reused.Load()
+		task.Add(n-items, b-bytes)
+		items, bytes = n, b
+	}
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		t := time.NewTicker(100 * time.Millisecond)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				step()
+			case <-done:
+				step()
+				return
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-ended
+		task.End()
+	}
+}

@@ -1,0 +1,376 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dwp/sallyport/archive"
+	"github.com/dwp/sallyport/crypto"
+	"github.com/dwp/sallyport/internal/config"
+	"github.com/dwp/sallyport/internal/durable"
+	"github.com/dwp/sallyport/verify"
+	"github.com/urfave/cli/v2"
+)
+
+// A session is an opened archive and what a command needs to work on it. It comes from
+// the configuration, or from flags alone.
+type session struct {
+	*invocation
+	store   archive.Store
+	archive *archive.Archive
+	state   string
+	closers []func() error
+}
+
+func identityFlags() []cli.Flag {
+	return []cli.Flag{&cli.StringSliceFlag{Name: "identity", Aliases: []string{"i"}, TakesFile: true, Usage: "open with the age identities in `FILE`"}}
+}
+
+func writerFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "recipients", Aliases: []string{"R"}, TakesFile: true, Usage: "encrypt to the age public keys in `FILE`"},
+		&cli.StringSliceFlag{Name: "recipient", Usage: "encrypt to the age public key `KEY`"},
+		&cli.StringFlag{Name: "signing-key", TakesFile: true, Usage: "sign with the SSH private key `FILE`, or agent:SHA256:..."},
+	}
+}
+
+// openSession opens the archive. With create, a place that is no store yet becomes one
+// where there is no configuration that says otherwise.
+func (i *invocation) openSession(ctx context.Context, create bool) (*session, error) {
+	s := &session{invocation: i}
+	if err := s.load(); err != nil {
+		return nil, err
+	}
+	at := config.Location(i.c.String("store"))
+	if at == "" && i.config == nil {
+		return nil, usage("--store DIRECTORY names one; sallyport init writes a configuration", "no store was named")
+	}
+	if at == "" {
+		at = i.config.Store
+	}
+	store, closer, err := i.openStore(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	s.store, s.closers = store, append(s.closers, closer)
+	trust, err := s.trust()
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	s.archive, err = archive.Open(ctx, store, trust)
+	if errors.Is(err, archive.ErrNoStore) && create {
+		s.archive, err = s.initStore(ctx, trust)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("store %s: %w", at, err), s.close())
+	}
+	return s, nil
+}
+
+// load reads the configuration if there is one, and finds the state directory.
+func (s *session) load() error {
+	if s.configPath() != "" && (s.c.String("store") == "" || s.c.Path("config") != "") {
+		if _, err := s.loadConfig(config.Options{}); err != nil {
+			return err
+		}
+	}
+	s.state = s.c.Path("state")
+	if s.state == "" {
+		home := os.Getenv("XDG_STATE_HOME")
+		if home == "" {
+			user, err := os.UserHomeDir()
+			if err != nil {
+				return usage("--state DIRECTORY names one", "no state directory: %w", err)
+			}
+			home = filepath.Join(user, ".local", "state")
+		}
+		s.state = filepath.Join(home, "sallyport")
+	}
+	if err := os.MkdirAll(s.state, 0o700); err != nil {
+		return fmt.Errorf("state directory: %w", err)
+	}
+	return nil
+}
+
+func (s *session) initStore(ctx context.Context, trust *crypto.Verifier) (*archive.Archive, error) {
+	signer, err := s.signingKey()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.probe(ctx, s.store); err != nil {
+		return nil, err
+	}
+	if _, err := archive.Init(ctx, s.store, signer, time.Now()); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	s.note("made a new store")
+	return archive.Open(ctx, s.store, trust)
+}
+
+func (s *session) close() error {
+	var errs []error
+	for _, c := range slices.Backward(s.closers) {
+		errs = append(errs, c())
+	}
+	return errors.Join(errs...)
+}
+
+// trust reads the allowed signers: those of the flag, of the configuration, or of this
+// host's own key.
+func (s *session) trust() (*crypto.Verifier, error) {
+	path := s.c.Path("allowed-signers")
+	if path == "" && s.config != nil {
+		path = string(s.config.Keys.AllowedSigners)
+	}
+	if path != "" {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("allowed signers: %w", err)
+		}
+		return crypto.ParseAllowedSigners(text, path)
+	}
+	k, err := s.signingKey()
+	if err != nil {
+		return nil, err
+	}
+	s.detail("only this host's own signatures are believed; --allowed-signers FILE names others")
+	return crypto.ParseAllowedSigners([]byte(`this-host namespaces="sallyport-*" `+k.PublicKey()+"\n"), "this host's key")
+}
+
+// signingKey opens the key of the flag, of the configuration, or this host's own, which
+// is made when it is first needed.
+func (s *session) signingKey() (*crypto.Signer, error) {
+	if ref := s.c.String("signing-key"); ref != "" {
+		k, err := crypto.LoadSigner(ref)
+		if err != nil {
+			return nil, fmt.Errorf("signing key: %w", err)
+		}
+		return k, nil
+	}
+	if s.config != nil {
+		return s.signer()
+	}
+	path := filepath.Join(s.state, "signing_key")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		if err := makeSigningKey(s.state); err != nil {
+			return nil, fmt.Errorf("signing key: %w", err)
+		}
+		s.note("made a signing key for this host: %s", path)
+	}
+	k, err := crypto.LoadSigner(path)
+	if err != nil {
+		return nil, fmt.Errorf("signing key: %w", err)
+	}
+	return k, nil
+}
+
+func makeSigningKey(dir string) error {
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	private, public, err := crypto.GenerateSigningKey("sallyport@" + host)
+	if err != nil {
+		return err
+	}
+	d, err := durable.OpenPrivate(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Create("signing_key", private); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return d.Replace("signing_key.pub", []byte(public))
+}
+
+// recipients reads the managed recipients, and those of the index.
+func (s *session) recipients() (data, index *crypto.Sealer, err error) {
+	for _, path := range s.c.StringSlice("recipients") {
+		if data, err = joinRecipients(data, path); err != nil {
+			return nil, nil, err
+		}
+	}
+	if keys := s.c.StringSlice("recipient"); len(keys) > 0 {
+		more, err := crypto.NewSealer(keys...)
+		if err != nil {
+			return nil, nil, usage("an age public key begins with age1", "--recipient: %w", err)
+		}
+		if data == nil {
+			data = more
+		} else {
+			data = data.Join(more)
+		}
+	}
+	if data != nil {
+		return data, nil, nil
+	}
+	if s.config == nil {
+		return nil, nil, usage("--recipients FILE, or --recipient age1...; sallyport keys generate makes a key", "whom to encrypt to was not said")
+	}
+	if data, err = joinRecipients(nil, string(s.config.Keys.Recipients)); err != nil {
+		return nil, nil, err
+	}
+	if path := string(s.config.Keys.IndexRecipients); path != "" {
+		index, err = joinRecipients(nil, path)
+	}
+	return data, index, err
+}
+
+func joinRecipients(to *crypto.Sealer, path string) (*crypto.Sealer, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("recipients: %w", err)
+	}
+	more, err := crypto.ParseRecipients(text, path)
+	if err != nil || to == nil {
+		return more, err
+	}
+	return to.Join(more), nil
+}
+
+// opener reads the identities.
+func (s *session) opener() (*crypto.Opener, error) {
+	paths := s.c.StringSlice("identity")
+	if len(paths) == 0 && s.config != nil {
+		for _, p := range s.config.Keys.Identities {
+			paths = append(paths, string(p))
+		}
+	}
+	if len(paths) == 0 {
+		return nil, withHint(fmt.Errorf("no identity was named: %w", crypto.ErrNoKey), "-i FILE names one")
+	}
+	var all *crypto.Opener
+	for _, p := range paths {
+		text, err := os.ReadFile(p)
+		if err != nil {
+			return nil, fmt.Errorf("identity: %w", err)
+		}
+		o, err := crypto.ParseIdentities(text, p)
+		if err != nil {
+			return nil, err
+		}
+		if all == nil {
+			all = o
+		} else {
+			all = all.Join(o)
+		}
+	}
+	return all, nil
+}
+
+// find returns the snapshot that ref names: SERVICE@latest, SERVICE@PREFIX, or a unique
+// prefix of its id.
+func (s *session) find(ctx context.Context, ref string) (service string, d *archive.Decision, err error) {
+	if service, rest, ok := strings.Cut(ref, "@"); ok {
+		d, err := s.in(ctx, service, rest)
+		return service, d, err
+	}
+	services, err := s.archive.Services(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, name := range services {
+		found, err := s.in(ctx, name, ref)
+		switch {
+		case errors.Is(err, archive.ErrNoSnapshot):
+			continue
+		case err != nil:
+			return "", nil, err
+		case d != nil:
+			return "", nil, withHint(fmt.Errorf("%q is a snapshot of %s and of %s: %w", ref, service, name, archive.ErrNoSnapshot), "SERVICE@"+ref+" says which")
+		}
+		service, d = name, found
+	}
+	if d == nil {
+		return "", nil, withHint(fmt.Errorf("%q: %w", ref, archive.ErrNoSnapshot), "sallyport snapshots lists them; SERVICE@latest is the newest")
+	}
+	return service, d, nil
+}
+
+func (s *session) in(ctx context.Context, service, ref string) (*archive.Decision, error) {
+	if err := archive.CheckService(service); err != nil {
+		return nil, usage("", "%w", err)
+	}
+	all, err := s.archive.Snapshots(ctx, service)
+	if err != nil {
+		return nil, err
+	}
+	for _, bad := range all.Bad {
+		s.note("passed over: %v", bad)
+	}
+	return all.Find(ref)
+}
+
+// unlock opens the snapshot that ref names with the identities.
+func (s *session) unlock(ctx context.Context, ref string) (*archive.Snapshot, error) {
+	service, d, err := s.find(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	o, err := s.opener()
+	if err != nil {
+		return nil, err
+	}
+	snap, err := s.archive.Snapshot(ctx, service, d)
+	if err != nil {
+		return nil, err
+	}
+	if err := snap.Unlock(ctx, o); err != nil {
+		return nil, fmt.Errorf("open %s@%s: %w", service, d.Run, err)
+	}
+	return snap, nil
+}
+
+// pins reads which heads this host has accepted of the store.
+func (s *session) pins() (map[string][]verify.Pin, error) {
+	b, err := os.ReadFile(s.pinFile())
+	pins := map[string][]verify.Pin{}
+	if errors.Is(err, fs.ErrNotExist) {
+		return pins, nil
+	} else if err == nil {
+		err = json.Unmarshal(b, &pins)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("remembered heads: %w", err)
+	}
+	return pins, nil
+}
+
+func (s *session) pinFile() string {
+	return filepath.Join(s.state, "heads", string(s.archive.ID)+".json")
+}
+
+// remember stores the heads that a check accepted.
+func (s *session) remember(pins map[string][]verify.Pin) error {
+	b, err := json.MarshalIndent(pins, "", "  ")
+	if err != nil {
+		return err
+	}
+	d, err := durable.OpenPrivate(filepath.Dir(s.pinFile()))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Replace(filepath.Base(s.pinFile()), b), d.Close())
+}
+
+// lock makes sure that this host does one thing at a time with a service.
+func (s *session) lock(service string) (func() error, error) {
+	dir := filepath.Join(s.state, "locks")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("lock: %w", err)
+	}
+	l, err := durable.TryLock(filepath.Join(dir, string(s.archive.ID)+"-"+service))
+	if err != nil {
+		return nil, fmt.Errorf("service %s: %w", service, err)
+	}
+	return l.Unlock, nil
+}
