@@ -48,10 +48,10 @@ func NewRunID(t time.Time) RunID {
 }
 
 // CheckService says whether name may be a service: 1 to 63 of a-z, 0-9 and dash, not
-// beginning with a dash, and neither "audit" nor "signatures".
+// beginning with a dash, and none of "audit", "signatures" and "probe".
 func CheckService(name string) error {
-	if !serviceForm.MatchString(name) || name == "audit" || name == "signatures" {
-		return fmt.Errorf("service name %q: must be 1 to 63 characters of a-z, 0-9 and dash, not begin with a dash, and not be audit or signatures", name)
+	if !serviceForm.MatchString(name) || name == "audit" || name == "signatures" || name == "probe" {
+		return fmt.Errorf("service name %q: must be 1 to 63 characters of a-z, 0-9 and dash, not begin with a dash, and not be audit, signatures or probe", name)
 	}
 	return nil
 }
