@@ -28,6 +28,7 @@ func exportCommand() command {
 			&cli.StringFlag{Name: "service", Usage: "call the service of a URL `NAME` (default: after the URL)"},
 			&cli.StringFlag{Name: "classification", Value: "OFFICIAL", Usage: "classification of the data of a URL: OFFICIAL or OFFICIAL-SENSITIVE"},
 			&cli.StringFlag{Name: "grade", Usage: "prove the export by `METHOD`: single-read, count-checked, double-read or exact"},
+			&cli.BoolFlag{Name: "due", Usage: "export only what is due by its schedule or objectives"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be exported, and read nothing"},
 		},
 		run: runExport,
@@ -43,6 +44,11 @@ func runExport(ctx context.Context, i *invocation) error {
 	sources, err := s.sources(i.args())
 	if err != nil {
 		return err
+	}
+	if i.c.Bool("due") {
+		if sources, err = s.due(ctx, sources, time.Now()); err != nil {
+			return err
+		}
 	}
 	var errs []error
 	var results []exportResult

@@ -90,7 +90,7 @@ func (i *invocation) writeSchedule(files []schedule.File) error {
 	return nil
 }
 
-// timersOf returns the timers of the commands that there are and that the role may run.
+// timersOf returns the timers of the commands that know --due and that the role may run.
 func timersOf(c *config.Config, app *cli.App) []schedule.Timer {
 	var exports, tests []schedule.Cron
 	var export, test bool
@@ -111,7 +111,8 @@ func timersOf(c *config.Config, app *cli.App) []schedule.Timer {
 	var timers []schedule.Timer
 	for _, t := range all {
 		mine := c.Role == "" || c.Role == t.role
-		if mine && t.wants && app.Command(t.timer.Args[0]) != nil {
+		cmd := app.Command(t.timer.Args[0])
+		if mine && t.wants && cmd != nil && slices.Contains(flagNames(cmd.Flags), "due") {
 			timers = append(timers, t.timer)
 		}
 	}
