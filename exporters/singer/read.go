@@ -41,7 +41,7 @@ func (v *view) read(ctx context.Context, q exporters.Query, yield func(dataset.R
 			return fmt.Errorf("no stream %q: %w", dataset.Escape(s.Name), fs.ErrNotExist)
 		}
 		chosen[s.Name] = true
-		r.streams[s.Name] = &stream{def: v.catalog.streams[i], seen: make(map[fingerprint]fingerprint), count: make(map[fingerprint]int)}
+		r.streams[s.Name] = newStream(v.catalog.streams[i])
 	}
 	if len(chosen) == 0 {
 		return errors.New("a query without streams")
@@ -107,6 +107,10 @@ type stream struct {
 	gaps      int                         // about the whole stream, so far
 	seen      map[fingerprint]fingerprint // key to value
 	count     map[fingerprint]int         // how often a key came
+}
+
+func newStream(def dataset.Stream) *stream {
+	return &stream{def: def, seen: make(map[fingerprint]fingerprint), count: make(map[fingerprint]int)}
 }
 
 // A fingerprint is the first half of a SHA-256.
