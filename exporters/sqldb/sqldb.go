@@ -90,6 +90,13 @@ var SQLite = exporters.Kind{
 		}
 		return v, nil
 	},
+	OpenTarget: func(ctx context.Context, c exporters.Config) (exporters.Target, error) {
+		t, err := openSQLiteTarget(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return t, nil
+	},
 }
 
 // MySQL reads and fills MySQL 8 and MariaDB 10.5 and later.

@@ -56,3 +56,59 @@ func copyAll(t testing.TB, dst exporters.Target, src exporters.Exporter) ([]data
 	}
 	return gaps, test
 }
+
+func sqlitePathURL(t testing.TB) string { return "sqlite:" + t.TempDir() + "/to.db" }
+
+func TestSQLiteToSQLiteObeysTheLawOfTargets(t *testing.T) {
+	t.Parallel()
+	src, dst := open(t, SQLite, sqliteDatabase(t, sqliteTorture)), openTarget(t, SQLite, sqlitePathURL(t))
+	if err := exportertest.CheckTarget(t.Context(), dst, src); err != nil {
+		t.Error(err)
+	}
+	gaps, _ := copyAll(t, dst, src)
+	for _, g := range gaps {
+		t.Errorf("%v", &g)
+	}
+}
+
+func TestPostgresToSQLite(t *testing.T) {
+	t.Parallel()
+	from, _ := pgDatabase(t, pgTorture)
+	src, dst := open(t, Postgres, from), openTarget(t, SQLite, sqlitePathURL(t))
+	if err := exportertest.CheckTarget(t.Context(), dst, src); err != nil {
+		t.Error(err)
+	}
+	gaps, _ := copyAll(t, dst, src)
+	for _, g := range gaps {
+		t.Logf("%v", &g)
+	}
+}
+
+func TestSQLiteToPostgres(t *testing.T) {
+	t.Parallel()
+	to, _ := pgDatabase(t, "")
+	src, dst := open(t, SQLite, sqliteDatabase(t, sqliteTorture)), openTarget(t, Postgres, to)
+	if err := exportertest.CheckTarget(t.Context(), dst, src); err != nil {
+		t.Error(err)
+	}
+	gaps, _ := copyAll(t, dst, src)
+	for _, g := range gaps {
+		t.Logf("%v", &g)
+	}
+}
+
+func TestMySQLToOthers(t *testing.T) {
+	t.Parallel()
+	to, _ := pgDatabase(t, "")
+	from, _ := mysqlDatabase(t, mysqlTorture)
+	src := open(t, MySQL, from)
+	for _, dst := range []exporters.Target{openTarget(t, Postgres, to), openTarget(t, SQLite, sqlitePathURL(t))} {
+		if err := exportertest.CheckTarget(t.Context(), dst, src); err != nil {
+			t.Error(err)
+		}
+		gaps, _ := copyAll(t, dst, src)
+		for _, g := range gaps {
+			t.Logf("%v", &g)
+		}
+	}
+}

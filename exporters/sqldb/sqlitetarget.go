@@ -1,0 +1,610 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/exporters"
+)
+
+// A SQLiteTarget is a SQLite file that can be filled: the embedded target of an exit
+// test. It is safe for concurrent use; loads take turns.
+type SQLiteTarget struct {
+	db   *sql.DB
+	path string
+
+	load   sync.Mutex // SQLite has one writer
+	mu     sync.Mutex
+	layout *layout
+	shut   bool
+}
+
+func openSQLiteTarget(ctx context.Context, c exporters.Config) (*SQLiteTarget, error) {
+	o, err := parseOptions(ctx, kindSQLite, c)
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: %w", err)
+	}
+	path, err := sqlitePath(o.address)
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: %w", err)
+	}
+	// Made here, because SQLite would let others read it.
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("sqlite: %w", err)
+	}
+	if err := f.Close(); err != nil {
+		return nil, fmt.Errorf("sqlite: %w", err)
+	}
+	t := &SQLiteTarget{path: path}
+	if t.db, err = sqliteOpen(path, "rw", o); err != nil {
+		return nil, err
+	}
+	if t.layout, err = t.readMarker(ctx); err != nil {
+		t.db.Close()
+		return nil, fmt.Errorf("sqlite: %w", err)
+	}
+	return t, nil
+}
+
+func (t *SQLiteTarget) readMarker(ctx context.Context) (*layout, error) {
+	var n int
+	if err := t.db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?", markerTable).Scan(&n); err != nil || n == 0 {
+		return nil, err
+	}
+	var raw []byte
+	if err := t.db.QueryRowContext(ctx, "SELECT layout FROM "+doubleQuoted(markerTable)).Scan(&raw); err != nil {
+		return nil, fmt.Errorf("marker: %w", err)
+	}
+	return parseLayout(raw)
+}
+
+// Fidelity implements [exporters.Target].
+func (t *SQLiteTarget) Fidelity(s dataset.Stream) []dataset.Loss {
+	_, losses := sqliteDialect.plan([]dataset.Stream{s})
+	return losses
+}
+
+// Begin implements [exporters.Target].
+func (t *SQLiteTarget) Begin(ctx context.Context, test dataset.ID, all []dataset.Stream) error {
+	t.load.Lock()
+	defer t.load.Unlock()
+	tx, err := t.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	defer tx.Rollback()
+	var n int
+	if err := tx.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'sqlite\_%' ESCAPE '\'`).Scan(&n); err != nil {
+		return fmt.Errorf("look whether the file is empty: %w", err)
+	}
+	if n > 0 {
+		return fmt.Errorf("%w: %d tables, views or others are there", exporters.ErrNotEmpty, n)
+	}
+	l, _ := sqliteDialect.plan(all)
+	l.Test = test
+	raw, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("marker: %w", err)
+	}
+	if _, err := tx.ExecContext(ctx, "CREATE TABLE "+doubleQuoted(markerTable)+" (test TEXT PRIMARY KEY NOT NULL, layout TEXT NOT NULL)"); err != nil {
+		return fmt.Errorf("marker: %w", err)
+	}
+	if _, err := tx.ExecContext(ctx, "INSERT INTO "+doubleQuoted(markerTable)+" VALUES (?, ?)", string(test), string(raw)); err != nil {
+		return fmt.Errorf("marker: %w", err)
+	}
+	for _, tl := range l.Tables {
+		statements, err := tl.sqliteCreate(l)
+		if err != nil {
+			return fmt.Errorf("table of %q: %w", tl.Stream.Name, err)
+		}
+		for _, s := range statements {
+			if _, err := tx.ExecContext(ctx, s); err != nil {
+				return fmt.Errorf("table of %q: %w", tl.Stream.Name, err)
+			}
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	t.mu.Lock()
+	t.layout = l
+	t.mu.Unlock()
+	return nil
+}
+
+// declaredType is what may stand as a type in a statement: words and numbers. SQLite
+// takes anything there, and we take over from a source only this.
+var declaredType = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_ ]*(\(\s*[+-]?\d+\s*(,\s*[+-]?\d+\s*)?\))?$`)
+
+// sqliteCreate are the statements that make a table. Keys are part of it, because
+// SQLite adds none later; it does not enforce foreign keys while loading.
+func (t *tableLayout) sqliteCreate(l *layout) ([]string, error) {
+	name := doubleQuoted(t.Name)
+	if t.Document {
+		all := []string{"CREATE TABLE " + name + " (record_key BLOB NOT NULL, record_ordinal INTEGER NOT NULL, record TEXT NOT NULL)"}
+		if t.View != "" {
+			all = append(all, t.sqliteDocumentView())
+		}
+		return all, nil
+	}
+	s := t.Stream.Schema
+	var native sqliteNative
+	if a, _ := attributesOf(t.Stream); a.Kind == kindSQLite && s.Native != nil {
+		if err := json.Unmarshal(s.Native, &native); err != nil {
+			return nil, fmt.Errorf("native schema: %w", err)
+		}
+	}
+	var parts []string
+	rowid := t.rowid(native)
+	for i, c := range t.Columns {
+		part := doubleQuoted(c.Name)
+		if declaredType.MatchString(c.Type) {
+			part += " " + c.Type
+		} else if c.Type != "" {
+			part += " " + doubleQuoted(c.Type) // a type of any characters, as a name
+		}
+		if rowid && s.Fields[i].Name == s.PrimaryKey[0] {
+			part = doubleQuoted(c.Name) + " INTEGER PRIMARY KEY"
+			if s.Fields[i].Identity {
+				part += " AUTOINCREMENT"
+			}
+		} else if s.Fields[i].Required || t.Keyed && slices.Contains(s.PrimaryKey, s.Fields[i].Name) {
+			part += " NOT NULL"
+		}
+		parts = append(parts, part)
+	}
+	if t.Keyed && !rowid {
+		parts = append(parts, "PRIMARY KEY ("+strings.Join(t.key(doubleQuoted), ", ")+")")
+	}
+	for _, k := range s.ForeignKeys {
+		if ref := l.table(k.RefStream); ref != nil && !ref.Document {
+			parts = append(parts, foreignKey{k}.sql(doubleQuoted, t, ref, doubleQuoted(ref.Name)))
+		}
+	}
+	if len(t.Columns) == 0 {
+		parts = []string{`"no columns"`} // SQLite has no table without
+	}
+	create := "CREATE TABLE " + name + " (" + strings.Join(parts, ", ") + ")"
+	switch {
+	case native.WithoutRowID && native.Strict:
+		create += " WITHOUT ROWID, STRICT"
+	case native.WithoutRowID:
+		create += " WITHOUT ROWID"
+	case native.Strict:
+		create += " STRICT"
+	}
+	return []string{create}, nil
+}
+
+// rowid reports whether the primary key is one integer, which SQLite stores as the row
+// id.
+func (t *tableLayout) rowid(native sqliteNative) bool {
+	s := t.Stream.Schema
+	if !t.Keyed || len(s.PrimaryKey) != 1 || native.WithoutRowID {
+		return false
+	}
+	i := slices.IndexFunc(s.Fields, func(f dataset.Field) bool { return f.Name == s.PrimaryKey[0] })
+	return i >= 0 && strings.EqualFold(t.Columns[i].Type, "INTEGER")
+}
+
+// sqliteDocumentView shows the fields of a document table as columns.
+func (t *tableLayout) sqliteDocumentView() string {
+	n := sqliteDialect.names()
+	exprs := []string{doubleQuoted(n.take("record_key")), doubleQuoted(n.take("record_ordinal"))}
+	for _, f := range t.Stream.Schema.Fields {
+		if strings.ContainsAny(f.Name, "\x00\"\\") {
+			continue // no JSON path can name it
+		}
+		exprs = append(exprs, "record ->> "+singleQuoted(`$."`+f.Name+`"`)+" AS "+doubleQuoted(n.take(f.Name)))
+	}
+	return "CREATE VIEW " + doubleQuoted(t.View) + " AS SELECT " + strings.Join(exprs, ", ") + " FROM " + doubleQuoted(t.Name)
+}
+
+func (t *SQLiteTarget) current() (*layout, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.shut:
+		return nil, errClosed
+	case t.layout == nil:
+		return nil, exporters.ErrNotOurs
+	}
+	return t.layout, nil
+}
+
+func (t *SQLiteTarget) lookup(s dataset.Stream) (*tableLayout, error) {
+	l, err := t.current()
+	if err != nil {
+		return nil, err
+	}
+	tl := l.table(s.Name)
+	if tl == nil {
+		return nil, fmt.Errorf("stream %q: %w", s.Name, fs.ErrNotExist)
+	}
+	return tl, nil
+}
+
+// Load implements [exporters.Target], in one transaction.
+func (t *SQLiteTarget) Load(ctx context.Context, s dataset.Stream, recs iter.Seq2[dataset.Record, error], gap func(dataset.Gap)) error {
+	tl, err := t.lookup(s)
+	if err != nil {
+		return err
+	}
+	rr, err := newRowReader(tl)
+	if err != nil {
+		return fmt.Errorf("load %q: %w", s.Name, err)
+	}
+	t.load.Lock()
+	defer t.load.Unlock()
+	// Without a context that can end: the driver would start a goroutine a row.
+	quiet := context.WithoutCancel(ctx)
+	tx, err := t.db.BeginTx(quiet, nil)
+	if err != nil {
+		return fmt.Errorf("load %q: %w", s.Name, err)
+	}
+	defer tx.Rollback()
+	insert := "INSERT INTO " + doubleQuoted(tl.Name) + " VALUES (?" + strings.Repeat(", ?", max(0, len(tl.Columns)-1)) + ")"
+	stmt, err := tx.PrepareContext(quiet, insert)
+	if err != nil {
+		return fmt.Errorf("load %q: %w", s.Name, err)
+	}
+	defer stmt.Close()
+	values := make([]any, max(1, len(tl.Columns)))
+	for r, err := range recs {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err != nil {
+			return fmt.Errorf("load %q: %w", s.Name, err)
+		}
+		if err := tl.sqliteRow(rr, r, values); err != nil {
+			gap(gapOf(r, dataset.Unsupported, err.Error()))
+			continue
+		}
+		if _, err := stmt.ExecContext(quiet, values...); err != nil {
+			if !sqliteRefusesValue(err) {
+				return fmt.Errorf("load %q: %w", s.Name, err)
+			}
+			gap(gapOf(r, dataset.Unsupported, "the database refuses it: "+err.Error()))
+		}
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("load %q: %w", s.Name, err)
+	}
+	return nil
+}
+
+// sqliteRefusesValue tells errors about a value from those about the file.
+func sqliteRefusesValue(err error) bool {
+	var se *sqlite.Error
+	if !errors.As(err, &se) {
+		return false
+	}
+	switch se.Code() & 0xff {
+	case sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_TOOBIG:
+		return true
+	}
+	return false
+}
+
+func (t *tableLayout) sqliteRow(rr *rowReader, r dataset.Record, values []any) error {
+	switch {
+	case r.Gap != nil:
+		return fmt.Errorf("it is a gap in the archive: %s", r.Gap.Code)
+	case r.Blob != nil:
+		return cannot("an object")
+	case t.Document:
+		values[0], values[1], values[2] = []byte(r.Key), int64(r.Ordinal), string(r.Data)
+		return nil
+	}
+	cells, err := rr.read(r.Data)
+	if err != nil {
+		return err
+	}
+	for i := range t.Columns {
+		if values[i], err = t.Columns[i].sqliteValue(cells[i]); err != nil {
+			return fmt.Errorf("column %q: %w", t.Columns[i].Name, err)
+		}
+	}
+	return nil
+}
+
+// Finish implements [exporters.Target]: it makes indexes and checks foreign keys. It
+// goes on after a failure and reports all.
+func (t *SQLiteTarget) Finish(ctx context.Context) error {
+	l, err := t.current()
+	if err != nil {
+		return err
+	}
+	t.load.Lock()
+	defer t.load.Unlock()
+	var errs []error
+	n := sqliteDialect.names()
+	for _, tl := range l.Tables {
+		n.take(tl.Name)
+		n.take(tl.View)
+	}
+	for _, tl := range l.Tables {
+		for _, s := range tl.sqliteIndexes(n) {
+			if _, err := t.db.ExecContext(ctx, s); err != nil {
+				errs = append(errs, fmt.Errorf("index of %s: %w", tl.Stream.Name, err))
+			}
+		}
+	}
+	errs = append(errs, t.checkForeignKeys(ctx)...)
+	if _, err := t.db.ExecContext(ctx, "ANALYZE"); err != nil {
+		errs = append(errs, fmt.Errorf("analyze: %w", err))
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("finish: %w", errors.Join(errs...))
+	}
+	return nil
+}
+
+func (t *tableLayout) sqliteIndexes(n *names) []string {
+	if t.Document {
+		return []string{"CREATE INDEX " + doubleQuoted(n.take(t.Name+" by key")) + " ON " + doubleQuoted(t.Name) + " (record_key, record_ordinal)"}
+	}
+	var all []string
+	add := func(kind, name string, fields []string) {
+		if columns := t.columnsOf(doubleQuoted, fields); len(columns) > 0 {
+			all = append(all, "CREATE "+kind+" "+doubleQuoted(n.take(name))+" ON "+doubleQuoted(t.Name)+" ("+strings.Join(columns, ", ")+")")
+		}
+	}
+	for _, u := range t.Stream.Schema.UniqueKeys {
+		add("UNIQUE INDEX", t.Name+" unique "+strings.Join(u, " "), u)
+	}
+	for _, x := range t.Stream.Schema.Indexes {
+		switch {
+		case x.Expression != "": // declared as a loss
+		case x.Unique:
+			add("UNIQUE INDEX", x.Name, x.Fields)
+		default:
+			add("INDEX", x.Name, x.Fields)
+		}
+	}
+	return all
+}
+
+// checkForeignKeys names tables with rows that refer to none.
+func (t *SQLiteTarget) checkForeignKeys(ctx context.Context) []error {
+	rows, err := t.db.QueryContext(ctx, `SELECT "table", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2`)
+	if err != nil {
+		return []error{fmt.Errorf("check foreign keys: %w", err)}
+	}
+	defer rows.Close()
+	var errs []error
+	for rows.Next() {
+		var table, parent string
+		var n int64
+		if err := rows.Scan(&table, &parent, &n); err != nil {
+			return append(errs, fmt.Errorf("check foreign keys: %w", err))
+		}
+		errs = append(errs, fmt.Errorf("foreign key: %d rows of %q refer to no row of %q", n, table, parent))
+	}
+	if err := rows.Err(); err != nil {
+		errs = append(errs, fmt.Errorf("check foreign keys: %w", err))
+	}
+	return errs
+}
+
+// Streams implements [exporters.Exporter]: those that were loaded.
+func (t *SQLiteTarget) Streams(ctx context.Context) ([]dataset.Stream, error) {
+	l, err := t.current()
+	if errors.Is(err, exporters.ErrNotOurs) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return l.streams(), ctx.Err()
+}
+
+// Read implements [exporters.Exporter].
+func (t *SQLiteTarget) Read(ctx context.Context, q exporters.Query) iter.Seq2[dataset.Record, error] {
+	return func(yield func(dataset.Record, error) bool) {
+		for _, s := range q.Streams {
+			more, err := t.readStream(ctx, s, q, yield)
+			if err != nil {
+				yield(dataset.Record{}, fmt.Errorf("read %q back: %w", s.Name, err))
+			}
+			if !more || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (t *SQLiteTarget) readStream(ctx context.Context, s dataset.Stream, q exporters.Query, yield func(dataset.Record, error) bool) (more bool, err error) {
+	if q.After != "" || q.Range != (dataset.Range{}) {
+		return false, errors.New("a cursor or range, which a target does not make")
+	}
+	tl, err := t.lookup(s)
+	if err != nil {
+		return false, err
+	}
+	c, err := t.db.Conn(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer c.Close()
+	if tl.Document {
+		rows, err := c.QueryContext(ctx, "SELECT record_key, record_ordinal, record FROM "+doubleQuoted(tl.Name)+" ORDER BY 1, 2")
+		if err != nil {
+			return false, err
+		}
+		return scanDocuments(rows, s.Name, yield)
+	}
+	read, err := tl.reader(sqliteDialect, doubleQuoted(tl.Name))
+	if err != nil {
+		return false, err
+	}
+	st := &sqliteTable{table: *read}
+	if len(tl.Columns) == 0 {
+		return false, errors.New("table without columns")
+	}
+	if len(read.key) > 0 {
+		st.order = "t." + strings.Join(tl.key(doubleQuoted), ", t.")
+	}
+	ties, err := st.findTies(ctx, c)
+	if err != nil {
+		return false, err
+	}
+	return st.read(ctx, c, "", nil, ties, yield)
+}
+
+// scanDocuments yields the records of a document table, and closes rows.
+func scanDocuments(rows *sql.Rows, stream string, yield func(dataset.Record, error) bool) (more bool, err error) {
+	defer rows.Close()
+	for rows.Next() {
+		var key, data []byte
+		r := dataset.Record{Stream: stream}
+		if err := rows.Scan(&key, &r.Ordinal, &data); err != nil {
+			return false, err
+		}
+		r.Key, r.Data = string(key), data
+		if !yield(r, nil) {
+			return false, nil
+		}
+	}
+	return true, rows.Err()
+}
+
+// Facts implements [exporters.Exporter].
+func (t *SQLiteTarget) Facts() dataset.Facts {
+	return dataset.Facts{Endpoints: []dataset.Endpoint{{URL: "sqlite:"}}}
+}
+
+// Close implements [exporters.Exporter].
+func (t *SQLiteTarget) Close() error {
+	t.mu.Lock()
+	t.shut = true
+	t.mu.Unlock()
+	return t.db.Close()
+}
+
+// Destroy implements [exporters.Target]. Afterwards the file holds none of the data.
+func (t *SQLiteTarget) Destroy(ctx context.Context, test dataset.ID) error {
+	t.load.Lock()
+	defer t.load.Unlock()
+	l, err := t.readMarker(ctx)
+	if err != nil {
+		return err
+	}
+	if l == nil || l.Test != test {
+		return exporters.ErrNotOurs
+	}
+	tx, err := t.db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("destroy: %w", err)
+	}
+	defer tx.Rollback()
+	for _, tl := range slices.Backward(l.Tables) {
+		drops := []string{"DROP TABLE IF EXISTS " + doubleQuoted(tl.Name)}
+		if tl.View != "" {
+			drops = slices.Insert(drops, 0, "DROP VIEW IF EXISTS "+doubleQuoted(tl.View))
+		}
+		for _, s := range drops {
+			if _, err := tx.ExecContext(ctx, s); err != nil {
+				return fmt.Errorf("destroy: %w", err)
+			}
+		}
+	}
+	if _, err := tx.ExecContext(ctx, "DROP TABLE "+doubleQuoted(markerTable)); err != nil {
+		return fmt.Errorf("destroy: %w", err)
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("destroy: %w", err)
+	}
+	t.mu.Lock()
+	t.layout = nil
+	t.mu.Unlock()
+	if _, err := t.db.ExecContext(ctx, "VACUUM"); err != nil {
+		return fmt.Errorf("destroy: %w", err)
+	}
+	return nil
+}
+
+// Query runs one read-only statement over the restored data and returns its rows as
+// text, nulls as \N. It can neither change anything nor open another file; it fails
+// with [exporters.ErrTemporary] after the time-out, and if there are more than 10,000
+// rows.
+func (t *SQLiteTarget) Query(ctx context.Context, query string, timeout time.Duration) ([][]string, error) {
+	if _, err := t.current(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	db, err := sqliteOpen(t.path, "ro", &options{lockTimeout: timeout})
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close()
+	c, err := db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	if _, err := sqlite.Limit(c, sqlite3.SQLITE_LIMIT_ATTACHED, 0); err != nil {
+		return nil, fmt.Errorf("limit: %w", err)
+	}
+	rows, err := c.QueryContext(ctx, query)
+	if err == nil {
+		defer rows.Close()
+		var answer [][]string
+		if answer, err = scanAnswer(rows); err == nil {
+			return answer, nil
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("%w: %w", exporters.ErrTemporary, ctx.Err())
+	}
+	return nil, err
+}
+
+// scanAnswer returns all rows as text, nulls as \N.
+func scanAnswer(rows *sql.Rows) ([][]string, error) {
+	columns, err := rows.Columns()
+	if err != nil {
+		return nil, err
+	}
+	values, pointers := make([]sql.NullString, len(columns)), make([]any, len(columns))
+	for i := range values {
+		pointers[i] = &values[i]
+	}
+	var answer [][]string
+	for rows.Next() {
+		if len(answer) == maxAnswer {
+			return nil, fmt.Errorf("the answer has more than %d rows", maxAnswer)
+		}
+		if err := rows.Scan(pointers...); err != nil {
+			return nil, err
+		}
+		row := make([]string, len(columns))
+		for i, v := range values {
+			if row[i] = v.String; !v.Valid {
+				row[i] = `\N`
+			}
+		}
+		answer = append(answer, row)
+	}
+	return answer, rows.Err()
+}
+
+var _ exporters.Target = (*SQLiteTarget)(nil)
