@@ -27,12 +27,13 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "tap" {
 		os.Exit(taps.Main(os.Args[2:], os.Stdout, os.Stderr))
 	}
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // or each tap sleeps a second under the race detector
 	os.Exit(m.Run())
 }
 
 // tap returns options that run one of the fixtures' taps.
 func tap(name string, config map[string]any) Options {
-	return Options{Command: []string{os.Args[0], "tap", name}, Config: config, DiscoverTimeout: 20 * time.Second, IdleTimeout: 20 * time.Second}
+	return Options{Command: []string{os.Args[0], "tap", name}, Config: config, Env: []string{"GORACE"}, DiscoverTimeout: 20 * time.Second, IdleTimeout: 20 * time.Second}
 }
 
 func open(t *testing.T, o Options) exporters.Exporter {
@@ -479,6 +480,7 @@ func TestSecretsComeByReference(t *testing.T) {
 	c := exporters.Config{
 		Options: map[string]any{
 			"command": []string{os.Args[0], "tap", "hostile"},
+			"env":     []string{"GORACE"},
 			"config":  map[string]any{"mischief": "exit"},
 			"secrets": map[string]any{"password": "env:P"},
 		},
