@@ -17,7 +17,7 @@ func catCommand() command {
 		uses:   []flagGroup{configFlags, storeFlags, identityFlags},
 		flags:  []cli.Flag{&cli.IntFlag{Name: "ordinal", Value: -1, Usage: "the version with this `NUMBER`, counted from the oldest (default: the newest)"}},
 		run: func(ctx context.Context, i *invocation) error {
-			s, err := i.openSession(ctx, false)
+			s, err := i.openSession(ctx)
 			if err != nil {
 				return err
 			}

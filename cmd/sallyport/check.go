@@ -30,7 +30,7 @@ func checkCommand() command {
 }
 
 func runCheck(ctx context.Context, i *invocation) error {
-	s, err := i.openSession(ctx, false)
+	s, err := i.openSession(ctx)
 	if err != nil {
 		return err
 	}

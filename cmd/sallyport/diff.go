@@ -18,7 +18,7 @@ func diffCommand() command {
 		args: "SNAPSHOT SNAPSHOT", min: 2, max: 2,
 		uses: []flagGroup{configFlags, storeFlags, identityFlags},
 		run: func(ctx context.Context, i *invocation) error {
-			s, err := i.openSession(ctx, false)
+			s, err := i.openSession(ctx)
 			if err != nil {
 				return err
 			}

@@ -161,6 +161,8 @@ func hintFor(err error) string {
 		return "if only one host ever writes to this store, set single_writer: true"
 	case errors.Is(err, archive.ErrNoStore):
 		return "sallyport init makes a store"
+	case errors.Is(err, archive.ErrNoSnapshot):
+		return "sallyport snapshots lists them; SERVICE@latest is the newest"
 	case errors.Is(err, durable.ErrLocked):
 		return "another run goes on; wait for it"
 	case errors.Is(err, fs.ErrPermission):

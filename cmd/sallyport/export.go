@@ -36,15 +36,22 @@ func exportCommand() command {
 }
 
 func runExport(ctx context.Context, i *invocation) error {
-	s, err := i.openSession(ctx, !i.c.Bool("dry-run"))
+	s, err := i.newSession()
 	if err != nil {
 		return err
 	}
-	defer s.close()
+	// What may be refused is refused before a store is made or anything is read.
 	sources, err := s.sources(i.args())
 	if err != nil {
 		return err
 	}
+	if _, _, err := s.recipients(); err != nil {
+		return err
+	}
+	if err := s.openArchive(ctx, !i.c.Bool("dry-run")); err != nil {
+		return err
+	}
+	defer s.close()
 	if i.c.Bool("due") {
 		if sources, err = s.due(ctx, sources, time.Now()); err != nil {
 			return err

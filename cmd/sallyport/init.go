@@ -65,12 +65,9 @@ func runInit(ctx context.Context, i *invocation) error {
 // storeFlag returns --store, checked before anything is written, as the configuration in
 // the directory dir has to name it.
 func (i *invocation) storeFlag(dir string) (config.Location, error) {
-	var l config.Location
-	if err := l.UnmarshalText([]byte(i.c.String("store"))); err != nil {
-		return "", usage("credentials come from AWS_* variables, never from a URL", "--store must be a directory, or a URL without a password")
-	}
-	if s := l.Scheme(); s != "" && s != "s3" {
-		return "", usage("", "--store must be a directory or begin with s3://, not %s:", s)
+	l, err := parseStore(i.c.String("store"))
+	if err != nil {
+		return "", err
 	}
 	if l.Scheme() == "" && i.c.IsSet("store") && filepath.Clean(dir) != "." && !i.c.Bool("roles") {
 		abs, err := filepath.Abs(string(l))
@@ -85,7 +82,7 @@ func (i *invocation) initStore(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	st, closeStore, err := i.openStore(ctx, i.config.Store)
+	st, closeStore, err := i.openStore(ctx, i.config.Store, true)
 	if err != nil {
 		return err
 	}

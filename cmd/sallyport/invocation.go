@@ -234,10 +234,26 @@ func (i *invocation) loadConfig(o config.Options) (*config.Config, error) {
 	return c, err
 }
 
-// openStore opens the store at l. What the returned function closes is the caller's.
-func (i *invocation) openStore(ctx context.Context, l config.Location) (archive.Store, func() error, error) {
+// parseStore reads a store that was named on the command line.
+func parseStore(flag string) (config.Location, error) {
+	var l config.Location
+	if err := l.UnmarshalText([]byte(flag)); err != nil {
+		return "", usage("credentials come from AWS_* variables, never from a URL", "--store must be a directory, or a URL without a password")
+	}
+	if s := l.Scheme(); s != "" && s != "s3" {
+		return "", usage("", "--store must be a directory or begin with s3://, not %s:", s)
+	}
+	return l, nil
+}
+
+// openStore opens the store at l; a directory is made if it is missing and create is
+// set. The caller calls the returned function to close it.
+func (i *invocation) openStore(ctx context.Context, l config.Location, create bool) (archive.Store, func() error, error) {
 	switch l.Scheme() {
 	case "":
+		if _, err := os.Stat(string(l)); errors.Is(err, fs.ErrNotExist) && !create {
+			return nil, nil, fmt.Errorf("store %s: %w", l, archive.ErrNoStore)
+		}
 		st, err := dir.Open(string(l))
 		if err != nil {
 			return nil, nil, fmt.Errorf("store: %w", err)

@@ -17,7 +17,7 @@ func lsCommand() command {
 		uses:  []flagGroup{configFlags, storeFlags, identityFlags},
 		flags: []cli.Flag{&cli.BoolFlag{Name: "gaps", Usage: "list what is missing, and why"}},
 		run: func(ctx context.Context, i *invocation) error {
-			s, err := i.openSession(ctx, false)
+			s, err := i.openSession(ctx)
 			if err != nil {
 				return err
 			}

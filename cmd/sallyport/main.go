@@ -122,6 +122,7 @@ func newApp(u *ui) *cli.App {
 func commands() []command {
 	return []command{
 		initCommand(),
+		demoCommand(),
 		discoverCommand(),
 		exportCommand(),
 		snapshotsCommand(),

@@ -31,7 +31,7 @@ func restoreCommand() command {
 }
 
 func runRestore(ctx context.Context, i *invocation) (err error) {
-	s, err := i.openSession(ctx, false)
+	s, err := i.openSession(ctx)
 	if err != nil {
 		return err
 	}

@@ -42,37 +42,56 @@ func writerFlags() []cli.Flag {
 	}
 }
 
-// openSession opens the archive. With create, a place that is no store yet becomes one
-// where there is no configuration that says otherwise.
-func (i *invocation) openSession(ctx context.Context, create bool) (*session, error) {
-	s := &session{invocation: i}
-	if err := s.load(); err != nil {
-		return nil, err
-	}
-	at := config.Location(i.c.String("store"))
-	if at == "" && i.config == nil {
-		return nil, usage("--store DIRECTORY names one; sallyport init writes a configuration", "no store was named")
-	}
-	if at == "" {
-		at = i.config.Store
-	}
-	store, closer, err := i.openStore(ctx, at)
+// openSession opens the archive of a command that needs nothing else first.
+func (i *invocation) openSession(ctx context.Context) (*session, error) {
+	s, err := i.newSession()
 	if err != nil {
 		return nil, err
+	}
+	return s, s.openArchive(ctx, false)
+}
+
+// newSession reads the configuration, if there is one, and opens nothing.
+func (i *invocation) newSession() (*session, error) {
+	s := &session{invocation: i}
+	return s, s.load()
+}
+
+// openArchive opens the archive. With create, a place that is no store yet becomes one
+// where there is no configuration that says otherwise. After an error nothing is open.
+func (s *session) openArchive(ctx context.Context, create bool) error {
+	at, err := s.storeLocation()
+	if err != nil {
+		return err
+	}
+	store, closer, err := s.openStore(ctx, at, create)
+	if err != nil {
+		return err
 	}
 	s.store, s.closers = store, append(s.closers, closer)
 	trust, err := s.trust()
 	if err != nil {
-		return nil, errors.Join(err, s.close())
+		return errors.Join(err, s.close())
 	}
 	s.archive, err = archive.Open(ctx, store, trust)
 	if errors.Is(err, archive.ErrNoStore) && create {
 		s.archive, err = s.initStore(ctx, trust)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("store %s: %w", at, err), s.close())
+		return errors.Join(fmt.Errorf("store %s: %w", at, err), s.close())
 	}
-	return s, nil
+	return nil
+}
+
+// storeLocation returns --store, or the store of the configuration.
+func (s *session) storeLocation() (config.Location, error) {
+	if flag := s.c.String("store"); flag != "" {
+		return parseStore(flag)
+	}
+	if s.config == nil {
+		return "", usage("--store DIRECTORY names one; sallyport init writes a configuration", "no store was named")
+	}
+	return s.config.Store, nil
 }
 
 // load reads the configuration if there is one, and finds the state directory.

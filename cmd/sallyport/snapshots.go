@@ -19,7 +19,7 @@ func snapshotsCommand() command {
 		uses:  []flagGroup{configFlags, storeFlags},
 		flags: []cli.Flag{&cli.BoolFlag{Name: "expired", Usage: "list expired ones too"}},
 		run: func(ctx context.Context, i *invocation) error {
-			s, err := i.openSession(ctx, false)
+			s, err := i.openSession(ctx)
 			if err != nil {
 				return err
 			}

@@ -16,7 +16,7 @@ func verifyCommand() command {
 		detail: "Without arguments the newest snapshot of every service is verified.",
 		uses:   []flagGroup{configFlags, storeFlags, identityFlags},
 		run: func(ctx context.Context, i *invocation) error {
-			s, err := i.openSession(ctx, false)
+			s, err := i.openSession(ctx)
 			if err != nil {
 				return err
 			}
