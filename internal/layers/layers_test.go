@@ -22,7 +22,7 @@ var layers = [][]string{
 	{"dataset"},
 	{"crypto"},
 	{"archive"},
-	{"archive/dir", "archive/s3", "archive/bundle", "archive/archivetest"},
+	{"archive/dir", "archive/s3", "archive/bundle", "archive/archivetest", "archive/model"},
 	{"exporters"},
 	{"exporters/exportertest"},
 	{"exporters/..."},
@@ -35,6 +35,7 @@ var layers = [][]string{
 	{"fixtures/..."},
 	{"internal/schedule"},
 	{"internal/config"},
+	{"internal/demo"},
 	{"cmd/..."},
 }
 
