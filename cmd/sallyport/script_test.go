@@ -63,12 +63,12 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// one returns the one file that a pattern names.
-func one(ts *testscript.TestScript, pattern string) string {
+// first returns the first file that a pattern names.
+func first(ts *testscript.TestScript, pattern string) string {
 	files, err := filepath.Glob(ts.MkAbs(pattern))
 	ts.Check(err)
-	if len(files) != 1 {
-		ts.Fatalf("%s names %d files; want 1", pattern, len(files))
+	if len(files) == 0 {
+		ts.Fatalf("%s names no file", pattern)
 	}
 	return files[0]
 }
@@ -80,7 +80,7 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 || len(args) > 2 {
 		ts.Fatalf("usage: flip file [offset]")
 	}
-	name := one(ts, args[0])
+	name := first(ts, args[0])
 	data, err := os.ReadFile(name)
 	ts.Check(err)
 	at := len(data) / 2
@@ -102,7 +102,7 @@ func truncate(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	n, err := strconv.ParseInt(args[1], 10, 64)
 	ts.Check(err)
-	name := one(ts, args[0])
+	name := first(ts, args[0])
 	ts.Check(os.Chmod(name, 0o600))
 	ts.Check(os.Truncate(name, n))
 }
