@@ -123,6 +123,7 @@ func commands() []command {
 	return []command{
 		initCommand(),
 		demoCommand(),
+		statusCommand(),
 		discoverCommand(),
 		exportCommand(),
 		snapshotsCommand(),
