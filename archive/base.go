@@ -24,6 +24,7 @@ type base struct {
 	own      map[int]*pack // durable packs of earlier attempts, by journal number
 	numbered map[int]*pack // those of the earlier snapshot's run, likewise
 	keys     map[dataset.Hash]KeyRef
+	lists    map[RunID]ListRef           // of the earlier snapshot, by origin
 	entries  map[dataset.Hash]*PartEntry // parts of the earlier snapshot, by the hash of their lines
 	manifest dataset.Hash
 	run      RunID  // whose journal has the lines; empty if there is none
@@ -43,7 +44,7 @@ func (w *Writer) readBase(ctx context.Context) (*base, error) {
 		return nil, err
 	}
 	b := &base{heads: s.Heads, bad: s.Bad, usable: map[dataset.Hash]*pack{}, own: map[int]*pack{}, numbered: map[int]*pack{},
-		keys: map[dataset.Hash]KeyRef{}, entries: map[dataset.Hash]*PartEntry{}}
+		keys: map[dataset.Hash]KeyRef{}, lists: map[RunID]ListRef{}, entries: map[dataset.Hash]*PartEntry{}}
 	for _, p := range w.journal.ownPacks(w.run) {
 		b.own[p.Number] = durablePack(p.SHA256, p.Size, p.Key, p.Run)
 		b.usable[p.SHA256] = b.own[p.Number]
@@ -64,6 +65,7 @@ func (w *Writer) readBase(ctx context.Context) (*base, error) {
 		if err := w.allow(ctx, b, ref); err != nil {
 			return nil, err
 		}
+		b.lists[ref.Run] = ref
 	}
 	for _, p := range w.journal.ownPacks(run) {
 		b.numbered[p.Number] = b.usable[p.SHA256]

@@ -47,7 +47,7 @@ func (w *Writer) commit(ctx context.Context, sum Summary) (*Decision, error) {
 			return nil, fmt.Errorf("store list: %w", err)
 		}
 	}
-	if err := w.confirm(ctx, m, lists); err != nil { // W4
+	if err := w.confirm(ctx, m, parts, lists); err != nil { // W4
 		return nil, err
 	}
 	doc, err := encode(m)
@@ -256,8 +256,8 @@ func (sw *StreamWriter) resource(slugs map[string]string, table []PartEntry) Res
 	return r
 }
 
-// lists makes one list for each run whose packs are needed, and names lists and keys
-// in the manifest.
+// lists makes one list for each run whose packs are needed, unless the snapshot that is
+// built on has the same one, and names lists and keys in the manifest.
 func (w *Writer) lists(m *Manifest, all *sealed) ([][]byte, error) {
 	byRun := map[RunID][]PackRef{}
 	keys := map[dataset.Hash]bool{}
@@ -272,7 +272,11 @@ func (w *Writer) lists(m *Manifest, all *sealed) ([][]byte, error) {
 	}
 	var docs [][]byte
 	for run, packs := range byRun {
-		doc, err := encodeList(listHead{listFormat, w.a.ID, w.o.Service, run}, packs)
+		if ref, ok := w.base.lists[run]; ok && ref.Packs == int64(len(packs)) {
+			m.Lists = append(m.Lists, ref) // packs of that run come from that list alone: it is the same set
+			continue
+		}
+		doc, err := encodeList(listHead{listFormat, w.a.ID, w.o.Service, run, w.run}, packs)
 		if err != nil {
 			return nil, err
 		}
@@ -308,17 +312,16 @@ func (w *Writer) keyRef(id dataset.Hash) (KeyRef, bool) {
 // confirm lists what the manifest names and compares sizes (W4). A pack that is not
 // there makes the journal worthless, that of the snapshot whose packs are reused
 // included, so that the next run reads everything again.
-func (w *Writer) confirm(ctx context.Context, m *Manifest, lists [][]byte) error {
-	want := map[string]int64{}
+func (w *Writer) confirm(ctx context.Context, m *Manifest, all *sealed, lists [][]byte) error {
+	want := map[string]int64{} // size, or -1 where any will do
+	for p := range all.packs {
+		want[PackName(w.o.Service, p.hash)] = p.size
+	}
+	for _, ref := range m.Lists {
+		want[ListName(w.o.Service, ref.SHA256)] = -1
+	}
 	for _, l := range lists {
-		packs, _, err := decodeList(l)
-		if err != nil {
-			return err
-		}
 		want[ListName(w.o.Service, dataset.Sum(l))] = int64(len(l))
-		for _, p := range packs {
-			want[PackName(w.o.Service, p.SHA256)] = p.Size
-		}
 	}
 	sealed := map[dataset.Hash]bool{} // key ids of which a sealed key is there
 	for _, k := range m.Keys {

@@ -97,6 +97,9 @@ var crashJobs = []job{
 		if err != nil {
 			return err
 		}
+		if len(snaps.All) == 0 {
+			return errors.New("snapshots went out of sight without an error")
+		}
 		return w.Expire(ctx, service, snaps.All[0])
 	}},
 }
@@ -231,6 +234,9 @@ func (s *crashScene) try(ctx context.Context, p point) error {
 	}
 	if _, err := w.Collector().Collect(ctx, service); err != nil {
 		return fmt.Errorf("collect: %w", err)
+	}
+	if snaps, err := w.Archive.Snapshots(ctx, service); err != nil || len(snaps.Heads) != 1 {
+		return fmt.Errorf("%d heads, although the last run saw all snapshots: %v", len(snaps.Heads), err)
 	}
 	if err := s.allClean(ctx, w); err != nil {
 		return fmt.Errorf("in the end: %w", err)

@@ -19,12 +19,17 @@ type PackRef struct {
 	Key    dataset.Hash `json:"key"` // id of the run key that opens it
 }
 
-// listHead is the first line of a list.
+// listHead is the first line of a list. That it names the run that wrote the list makes
+// the list that run's own: a run names a list that it wrote, or one that a snapshot
+// which it saw names, and never one that happens to be there. Were lists named by their
+// packs alone, a run could find the one it needs where a collector, who does not know
+// the run, is about to remove it (package archive/model has the trace).
 type listHead struct {
 	Format  string     `json:"format"`
 	Store   dataset.ID `json:"store"`
 	Service string     `json:"service"`
-	Run     RunID      `json:"run"` // that wrote the packs
+	Run     RunID      `json:"run"`          // that wrote the packs
+	By      RunID      `json:"by,omitempty"` // that wrote the list
 }
 
 // encodeList writes the packs of one origin run as JSON Lines, sorted by hash.
@@ -49,6 +54,9 @@ func (a *Archive) ParseList(service string, ref ListRef, doc []byte) ([]PackRef,
 	packs, head, err := decodeList(doc)
 	if err == nil {
 		err = belonging{head.Store, head.Service, head.Run}.check(a.ID, service, ref.Run)
+	}
+	if err == nil && head.By != "" && !head.By.Valid() {
+		err = errors.New("malformed run id")
 	}
 	var total int64
 	for _, p := range packs {

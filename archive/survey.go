@@ -51,11 +51,16 @@ func (a *Archive) document(ctx context.Context, service, name string) (*Document
 		return nil, nil, err
 	}
 	d, err := a.Parse(name, doc)
-	if err == nil {
-		d.Signer, err = a.Verify(ctx, service, d.Namespace, doc, d.At)
-	}
 	if err != nil {
 		return nil, nil, &IntegrityError{name, err}
+	}
+	d.Signer, err = a.Verify(ctx, service, d.Namespace, doc, d.At)
+	var distrusted *IntegrityError
+	switch {
+	case errors.As(err, &distrusted):
+		return nil, nil, &IntegrityError{name, err}
+	case err != nil: // whether it is to be trusted is not known
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
 	return d, doc, nil
 }
