@@ -23,6 +23,10 @@ const (
 	// MaxRecord is the longest line of a record; a longer one is a gap.
 	MaxRecord = 30 << 20
 
+	// maxLine is the longest line of any part, with its line feed: a record with its
+	// envelope, or a blob in some 200,000 segments (1.6 TiB).
+	maxLine = MaxRecord + 1<<20
+
 	// smallMember is below what members share frames.
 	smallMember = frameSize / 2
 

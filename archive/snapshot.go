@@ -141,7 +141,7 @@ func (s *Snapshot) Parts(ctx context.Context, table []PartEntry) iter.Seq2[PartE
 // Lines returns the lines of a part, each with its line feed, and makes sure that
 // they are the part's: length, number and hash.
 func (s *Snapshot) Lines(ctx context.Context, e *PartEntry) ([]byte, error) {
-	if e.Bytes > MaxRecord+1 {
+	if e.Bytes > maxLine {
 		return nil, fmt.Errorf("part %s claims %d bytes", e.Part, e.Bytes)
 	}
 	lines, err := s.reader.member(ctx, e.Location, e.Bytes)

@@ -208,6 +208,11 @@ func (p *pending) placed() bool {
 // write turns a pending line into bytes, numbering the packs it refers to.
 func (s *Section) write(ctx context.Context, p *pending) error {
 	s.bytes -= len(p.line.Data) + 512
+	if p.room() > maxPart { // before packs are numbered: the line will be a part of its own
+		if err := s.cut(ctx); err != nil {
+			return err
+		}
+	}
 	p.line.Location = make([]Location, 0, len(p.segments))
 	for _, seg := range p.segments {
 		p.line.Location = append(p.line.Location, Location{s.part.number(seg.pack), seg.offset, seg.length, seg.member, seg.size})
@@ -216,12 +221,18 @@ func (s *Section) write(ctx context.Context, p *pending) error {
 	if err != nil {
 		return err
 	}
+	if len(line)+1 > maxLine {
+		return fmt.Errorf("stream %q: the line of %q has %d bytes, which no part can hold", s.sw.stream.Name, p.line.Key, len(line))
+	}
 	if p.line.HasBlob {
 		s.part.entry.Blobs++
 		s.part.entry.Content += p.line.Size
 	}
 	return s.add(ctx, p.line.Key, line)
 }
+
+// room is about what the line will take, and rather more than less.
+func (p *pending) room() int { return len(p.line.Data) + 6*len(p.line.Key) + 256*len(p.segments) + 512 }
 
 // number returns the place of a pack in the part's table.
 func (p *part) number(k *pack) int {
