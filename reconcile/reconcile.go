@@ -4,14 +4,12 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
-	"iter"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -67,6 +65,7 @@ type Difference struct {
 	Ordinal int                 `json:"ordinal"`
 	Status  Status              `json:"status"`
 	Between string              `json:"between"` // the two sides
+	Side    Side                `json:"-"`       // that is held against the archive: Restored or SourceNow
 	Fields  []dataset.FieldDiff `json:"fields,omitempty"`
 	Blob    bool                `json:"blob,omitempty"` // the bytes differ
 }
@@ -78,7 +77,7 @@ type Comparison struct {
 	Restored    map[Status]int64 `json:"restored"` // archive against restored copy
 	Source      map[Status]int64 `json:"source"`   // archive against source now
 	Withheld    int64            `json:"withheld"` // volatile field values that were not compared
-	Differences []Difference     `json:"-"`        // at most MaxDifferences of them
+	Differences []Difference     `json:"-"`        // at most MaxDifferences a side and status; sorted by key and ordinal
 }
 
 // A Reconciler compares the sides of one stream record by record, in constant memory:
@@ -88,7 +87,7 @@ type Reconciler struct {
 	Stream         dataset.Stream
 	TempDir        string    // empty: the system's
 	Exported       time.Time // records of the source that say they are newer are no contradiction
-	MaxDifferences int       // how many differences are named; 0 means 10,000; all are counted
+	MaxDifferences int       // how many differences of one side and status are named; all are counted
 
 	key     [32]byte
 	buckets *spool.Buckets
@@ -96,15 +95,29 @@ type Reconciler struct {
 	mu   sync.Mutex // guards the rest while sides are read
 	read [Sides]bool
 	out  Comparison
+
+	named map[namedAs]int // differences so far
 }
 
-const bucketCount = 256
+// namedAs is what differences are named up to a limit for: so many changes at a busy
+// source never crowd out the one record that is missing.
+type namedAs struct {
+	side   Side
+	status Status
+}
+
+// How a side is scattered. A group of streams is compared at once, so that each
+// reconciler must make do with little.
+const (
+	bucketCount  = 256
+	bucketMemory = 4 << 20
+)
 
 // New returns a reconciler for a stream. The caller closes.
 func New(s dataset.Stream, tempDir string, exported time.Time) (*Reconciler, error) {
-	r := &Reconciler{Stream: s, TempDir: tempDir, Exported: exported, MaxDifferences: 10_000}
+	r := &Reconciler{Stream: s, TempDir: tempDir, Exported: exported, MaxDifferences: 10_000, named: map[namedAs]int{}}
 	rand.Read(r.key[:])
-	b, err := spool.NewBuckets(tempDir, bucketCount, 32<<20)
+	b, err := spool.NewBuckets(tempDir, bucketCount, bucketMemory)
 	if err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
@@ -116,174 +129,6 @@ func New(s dataset.Stream, tempDir string, exported time.Time) (*Reconciler, err
 // Close frees the spool.
 func (r *Reconciler) Close() error { return r.buckets.Close() }
 
-// An observation is one record of one side, as the spool has it: side, flags, time,
-// identity, value, ordinal, key.
-type observation struct {
-	side    Side
-	time    int64 // of the record's own last change, unix nanoseconds; 0 if it does not say
-	id      dataset.Hash
-	value   dataset.Hash
-	gap     bool
-	ordinal int
-	key     string
-}
-
-func (o *observation) append(dst []byte) []byte {
-	flags := byte(o.side)
-	if o.gap {
-		flags |= 0x80
-	}
-	dst = append(dst, flags)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(o.time))
-	dst = append(append(dst, o.id[:]...), o.value[:]...)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(o.ordinal))
-	return append(dst, o.key...)
-}
-
-func parseObservation(b []byte) (o observation, err error) {
-	const fixed = 1 + 8 + 32 + 32 + 8
-	if len(b) < fixed {
-		return o, errors.New("spool: short record")
-	}
-	o.side, o.gap = Side(b[0]&0x7f), b[0]&0x80 != 0
-	o.time = int64(binary.BigEndian.Uint64(b[1:]))
-	copy(o.id[:], b[9:])
-	copy(o.value[:], b[41:])
-	o.ordinal, o.key = int(binary.BigEndian.Uint64(b[73:])), string(b[fixed:])
-	return o, nil
-}
-
-// A Reading takes the records of one side. Several may take one side at once; each
-// belongs to one goroutine.
-type Reading struct {
-	r        *Reconciler
-	side     Side
-	comparer *dataset.Comparer
-	buf      []byte
-	count    int64
-	withheld int64
-}
-
-// Reading begins to read a side.
-func (r *Reconciler) Reading(side Side) *Reading {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.read[side], r.out.Counts[side] = true, max(0, r.out.Counts[side])
-	return &Reading{r: r, side: side, comparer: dataset.NewComparer(r.key, r.Stream)}
-}
-
-// Done ends a reading.
-func (g *Reading) Done() {
-	g.r.mu.Lock()
-	defer g.r.mu.Unlock()
-	g.r.out.Counts[g.side] += g.count
-	g.r.out.Withheld += g.withheld
-	g.count, g.withheld = 0, 0
-}
-
-// Add takes one record. Blobs are hashed unless the record says its hash; what a side
-// could not deliver counts as missing there.
-func (g *Reading) Add(ctx context.Context, rec *dataset.Record) error {
-	o, err := g.observe(ctx, rec)
-	if err != nil {
-		return err
-	}
-	g.count++
-	g.buf = o.append(g.buf[:0])
-	if err := g.r.buckets.Append(int(o.id[0]), g.buf); err != nil {
-		return fmt.Errorf("spool: %w", err)
-	}
-	return nil
-}
-
-func (g *Reading) observe(ctx context.Context, rec *dataset.Record) (o observation, err error) {
-	o = observation{side: g.side, ordinal: rec.Ordinal, key: rec.Key}
-	if g.r.Stream.Keyless {
-		o.ordinal = 0
-	}
-	o.id = g.comparer.ID(o.key, o.ordinal)
-	if rec.Gap != nil {
-		o.gap = true
-		return o, nil
-	}
-	var blob dataset.Hash
-	if rec.Blob != nil {
-		if blob, err = BlobHash(ctx, rec.Blob); err != nil {
-			var gap *dataset.Gap
-			if ctx.Err() == nil && errors.As(err, &gap) {
-				o.gap = true
-				return o, nil
-			}
-			return o, fmt.Errorf("read %q of the %s: %w", rec.Key, g.side, err)
-		}
-	}
-	value, withheld, err := g.comparer.Value(rec.Data, blob)
-	if err != nil {
-		return o, fmt.Errorf("%q of the %s: %w", rec.Key, g.side, err)
-	}
-	o.value = value
-	g.withheld += int64(withheld)
-	if g.side == SourceNow {
-		o.time = lastChange(rec.Data)
-	}
-	return o, nil
-}
-
-// Add reads a whole side.
-func (r *Reconciler) Add(ctx context.Context, side Side, recs iter.Seq2[dataset.Record, error]) error {
-	g := r.Reading(side)
-	defer g.Done()
-	for rec, err := range recs {
-		if err != nil {
-			return fmt.Errorf("read %s: %w", side, err)
-		}
-		if rec.Stream != r.Stream.Name {
-			continue // of the same group
-		}
-		if err := g.Add(ctx, &rec); err != nil {
-			return err
-		}
-	}
-	return ctx.Err()
-}
-
-// BlobHash is the hash that the archive knows, or that of the bytes.
-func BlobHash(ctx context.Context, b *dataset.Blob) (h dataset.Hash, err error) {
-	if !b.SHA256.IsZero() {
-		return b.SHA256, nil
-	}
-	body, err := b.Open(ctx, 0, -1)
-	if err != nil {
-		return h, err
-	}
-	sum := sha256.New()
-	n, err := io.Copy(sum, body)
-	if err = errors.Join(err, body.Close()); err == nil && b.Size >= 0 && n != b.Size {
-		err = &dataset.Gap{Code: dataset.Unreadable, Detail: fmt.Sprintf("%d bytes of %d", n, b.Size)}
-	}
-	sum.Sum(h[:0])
-	return h, err
-}
-
-// lastChange is when a record says it was last changed: what its source calls
-// last_modified, updated_at or modified, in RFC 3339.
-func lastChange(data []byte) int64 {
-	for _, name := range []string{"last_modified", "updated_at", "modified"} {
-		raw, ok := dataset.Lookup(data, name)
-		if !ok {
-			continue
-		}
-		s, err := dataset.Unquote(raw)
-		if err != nil {
-			continue
-		}
-		if t, err := time.Parse(time.RFC3339, s); err == nil {
-			return t.UnixNano()
-		}
-	}
-	return 0
-}
-
 // Compare joins what was added.
 func (r *Reconciler) Compare(ctx context.Context) (*Comparison, error) {
 	for i := range bucketCount {
@@ -294,6 +139,9 @@ func (r *Reconciler) Compare(ctx context.Context) (*Comparison, error) {
 			return nil, err
 		}
 	}
+	slices.SortFunc(r.out.Differences, func(a, b Difference) int {
+		return cmp.Or(strings.Compare(a.Key, b.Key), a.Ordinal-b.Ordinal, int(a.Side-b.Side))
+	})
 	return &r.out, nil
 }
 
@@ -380,6 +228,8 @@ func (r *Reconciler) differs(j *joined, other Side) Status {
 		return Mismatch
 	case r.later(j):
 		return ChangedSince
+	case j.gap[Archived]:
+		return Unchecked // a property that the export could not read
 	}
 	return Undecided
 }
@@ -402,15 +252,18 @@ func (r *Reconciler) exceeds(j *joined, other Side) Status {
 		return Extra
 	case r.later(j):
 		return Added
+	case j.gap[Archived]:
+		return Unchecked // a gap of the snapshot, and counted as one
 	}
 	return Undecided
 }
 
 func (r *Reconciler) note(j *joined, other Side, counts map[Status]int64, s Status) {
 	counts[s]++
-	if len(r.out.Differences) < r.MaxDifferences {
+	as := namedAs{other, s}
+	if r.named[as]++; r.named[as] <= r.MaxDifferences {
 		r.out.Differences = append(r.out.Differences, Difference{Stream: r.Stream.Name, Key: j.key, Ordinal: j.ordinal,
-			Status: s, Between: fmt.Sprintf("%s and %s", Archived, other)})
+			Status: s, Side: other, Between: fmt.Sprintf("%s and %s", Archived, other)})
 	}
 }
 

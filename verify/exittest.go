@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"iter"
-	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +26,16 @@ type ExitTest struct {
 	// out, as a stressed test does.
 	Source func(ctx context.Context) (exporters.Exporter, error)
 
+	// Room is asked, before anything is loaded, whether the target has room for so many
+	// bytes. Nil means that nobody knows.
+	Room func(ctx context.Context, bytes int64) error
+
+	// Marks, if not nil, remembers the test until its target is destroyed, so that the
+	// next start can clean up after one that was killed. Where says how the target is
+	// found again; it holds no secret.
+	Marks *Marks
+	Where string
+
 	Acceptance []Acceptance
 	TempDir    string                                  // for spools; empty means the system's
 	Now        func() time.Time                        // nil means time.Now
@@ -40,30 +48,38 @@ type Acceptance struct {
 	Ask  func(ctx context.Context, target exporters.Target) (Outcome, string) // the string says what came, for people
 }
 
-// An ExitReport is what an exit test found. It is the material of a certificate.
+// An ExitReport is what an exit test found. It is the material of a certificate. It
+// names items of the source and is no public document.
 type ExitReport struct {
 	Test        dataset.ID
+	TargetKind  string
 	Started     time.Time
 	Ended       time.Time
 	Verified    *VerifyReport
 	Losses      []dataset.Loss
+	Restored    Outcome       // everything was loaded; Unknown if the restore did not come to its end
 	Gaps        []dataset.Gap // what the target could not take, at most 10,000
 	GapCount    int64
+	GapsIn      map[string]int64 // by stream
 	Comparisons []reconcile.Comparison
 	Acceptance  []AcceptanceResult
 	SelfTest    []Planted
 	Steps       []Step
 	RTO         time.Duration // from the beginning of the restore to its end
 	Destroyed   Outcome       // the target is empty again
-	SourceError string        // why there is no fourth column although one was asked for
+	Stressed    bool          // the source was not to be asked
+	NotArchived []string      // streams that the source offers now and the snapshot does not have
+	SourceError string        // why there is no fourth column, or not for all, although one was asked for
 	Errors      []string      // what kept the test from deciding
 }
 
 // A Step is a part of the test with its time.
 type Step struct {
-	Name  string        `json:"name"`
-	Start time.Time     `json:"start"`
-	Took  time.Duration `json:"took_ns"`
+	Name    string        `json:"name"`
+	Streams []string      `json:"streams,omitempty"` // that it is about, if not all
+	Start   time.Time     `json:"start"`
+	Took    time.Duration `json:"took_ns"`
+	Outcome Outcome       `json:"outcome"` // Pass if it came to its end, whatever it found
 }
 
 // An AcceptanceResult is the answer to a question.
@@ -74,12 +90,13 @@ type AcceptanceResult struct {
 }
 
 // Run tests. The report is returned as far as the test went; what kept it from going
-// on is in it. The error is that of the context alone.
+// on is in it. The error is that of the context alone. Whatever happens, what was loaded
+// into the target is destroyed.
 func (t ExitTest) Run(ctx context.Context) (*ExitReport, error) {
 	if t.Now == nil {
 		t.Now = time.Now
 	}
-	r := &ExitReport{Test: dataset.NewID(), Started: t.Now()}
+	r := &ExitReport{Test: dataset.NewID(), TargetKind: t.Kind, Started: t.Now(), Stressed: t.Source == nil, GapsIn: map[string]int64{}}
 	run := &exitRun{ExitTest: t, ExitReport: r}
 	run.all(ctx)
 	r.Ended = t.Now()
@@ -92,218 +109,108 @@ type exitRun struct {
 	*ExitReport
 }
 
-// step runs one step and takes its time; a failure is recorded.
-func (t *exitRun) step(name string, f func(p *transfer.Progress) error) bool {
+// step runs one step and takes its time; a failure is recorded. A connector that panics
+// fails its step and nothing else, so that the target is destroyed all the same.
+func (t *exitRun) step(name string, streams []string, f func(p *transfer.Progress) error) bool {
 	p := new(transfer.Progress)
+	title := strings.Join(append([]string{name}, streams...), " ")
 	if t.Progress != nil {
-		t.Progress(name, p)
+		t.Progress(title, p)
 	}
 	start := t.Now()
-	err := f(p)
-	t.Steps = append(t.Steps, Step{name, start, t.Now().Sub(start)})
+	err := func() (err error) {
+		defer func() {
+			if v := recover(); v != nil {
+				err = fmt.Errorf("it panicked: %v", v)
+			}
+		}()
+		return f(p)
+	}()
+	s := Step{Name: name, Streams: streams, Start: start, Took: t.Now().Sub(start), Outcome: Pass}
 	if err != nil {
-		t.Errors = append(t.Errors, fmt.Sprintf("%s: %v", name, err))
+		s.Outcome = Unknown
+		t.Errors = append(t.Errors, fmt.Sprintf("%s: %v", title, err))
 	}
+	t.Steps = append(t.Steps, s)
 	return err == nil
 }
 
 func (t *exitRun) all(ctx context.Context) {
-	t.step("self-test of the verifier", func(*transfer.Progress) (err error) {
+	t.step("self-test of the verifier", nil, func(*transfer.Progress) (err error) {
 		t.SelfTest, err = SelfTest(ctx, t.Snapshot)
 		return err
 	})
-	t.step("verify the archive", func(p *transfer.Progress) (err error) {
+	t.step("verify the archive", nil, func(p *transfer.Progress) (err error) {
 		v := Verification{Snapshot: t.Snapshot, Progress: func(records, bytes int64) { p.Records.Store(records); p.Bytes.Store(bytes) }}
 		t.Verified, err = v.Run(ctx)
 		return err
 	})
-	began := t.Now()
-	restored := t.step("restore", func(p *transfer.Progress) error { return t.restore(ctx, p) })
-	t.RTO = t.Now().Sub(began)
-	if restored {
+	if !t.step("prepare", nil, func(*transfer.Progress) error { return t.prepare(ctx) }) {
+		t.ExitReport.Restored = Unknown
+		t.Destroyed = Pass // nothing was loaded
+		return
+	}
+	if t.restore(ctx) {
 		t.compare(ctx)
-		t.step("acceptance checks", func(*transfer.Progress) error { t.accept(ctx); return nil })
+		t.step("acceptance checks", nil, func(*transfer.Progress) error { t.accept(ctx); return nil })
 	}
 	t.destroy(ctx)
 }
 
-func (t *exitRun) restore(ctx context.Context, p *transfer.Progress) error {
-	out, err := transfer.Restore{Snapshot: t.Snapshot, Target: t.Target, Test: t.Test, Progress: p}.Run(ctx)
+// prepare asks for room and leaves a mark, before the target is touched.
+func (t *exitRun) prepare(ctx context.Context) error {
+	if t.Room != nil {
+		if err := t.Room(ctx, t.size()); err != nil {
+			return fmt.Errorf("room for %d bytes: %w", t.size(), err)
+		}
+	}
+	if t.Marks != nil {
+		return t.Marks.put(Mark{Test: t.Test, Where: t.Where, Started: archive.At(t.Started)})
+	}
+	return nil
+}
+
+// size is about how many bytes a restore takes: those of all blobs, and of all packs for
+// the records.
+func (t *exitRun) size() int64 {
+	return t.Snapshot.Manifest.Counts.BlobBytes + t.Snapshot.Manifest.Counts.PackBytes
+}
+
+// restore fills the target, and takes the time of each of its steps.
+func (t *exitRun) restore(ctx context.Context) bool {
+	var out *transfer.Restored
+	began := t.Now()
+	ok := t.step("restore", nil, func(p *transfer.Progress) (err error) {
+		out, err = transfer.Restore{Snapshot: t.Snapshot, Target: t.Target, Test: t.Test, Progress: p}.Run(ctx)
+		return err
+	})
+	t.RTO = t.Now().Sub(began)
 	if out != nil {
 		t.Losses, t.Gaps = out.Losses, out.Gaps
 		for _, s := range out.Streams {
 			t.GapCount += s.Gaps
+			t.GapsIn[s.Name] += s.Gaps
 		}
-	}
-	return err
-}
-
-// compare reads the restored copy and the source back and compares each stream.
-func (t *exitRun) compare(ctx context.Context) {
-	source, units := t.openSource(ctx)
-	if source != nil {
-		defer source.Close()
-	}
-	for i := range t.Snapshot.Descriptor.Resources {
-		e := &t.Snapshot.Descriptor.Resources[i].Sallyport
-		t.step("compare "+e.Stream.Name, func(p *transfer.Progress) error {
-			c, err := t.stream(ctx, e, source, units, p)
-			if c != nil {
-				t.Comparisons = append(t.Comparisons, *c)
+		for _, s := range out.Steps {
+			step := Step{Name: "restore: " + s.Name, Start: began, Took: s.Took, Outcome: Pass}
+			if name, isLoad := strings.CutPrefix(s.Name, "load "); isLoad {
+				step.Name, step.Streams = "restore: load", []string{name}
 			}
-			return err
-		})
-	}
-}
-
-// openSource opens the source as it is now. A source that cannot be reached takes the
-// fourth column away, and nothing else.
-func (t *exitRun) openSource(ctx context.Context) (exporters.Exporter, map[string][]dataset.Stream) {
-	if t.Source == nil {
-		return nil, nil
-	}
-	var streams []dataset.Stream
-	source, err := t.Source(ctx)
-	if err == nil {
-		if streams, err = source.Streams(ctx); err != nil {
-			err = errors.Join(err, source.Close())
+			began = began.Add(s.Took)
+			t.Steps = append(t.Steps, step)
 		}
 	}
-	if err != nil {
-		t.SourceError = err.Error()
-		return nil, nil
-	}
-	units := map[string][]dataset.Stream{}
-	for _, s := range streams {
-		units[s.Name] = []dataset.Stream{s}
-		if s.Group != "" {
-			units[s.Name] = slices.DeleteFunc(slices.Clone(streams), func(o dataset.Stream) bool { return o.Group != s.Group })
+	switch {
+	case !ok:
+		if t.ExitReport.Restored = Unknown; len(t.Steps) > 0 && out != nil && len(out.Steps) > 0 {
+			t.Steps[len(t.Steps)-1].Outcome = Unknown // the one that did not come to its end
 		}
+	case t.GapCount > 0:
+		t.ExitReport.Restored = Fail
+	default:
+		t.ExitReport.Restored = Pass
 	}
-	return source, units
-}
-
-// stream compares one stream.
-func (t *exitRun) stream(ctx context.Context, e *archive.StreamEntry, source exporters.Exporter, units map[string][]dataset.Stream, p *transfer.Progress) (*reconcile.Comparison, error) {
-	exported := t.Snapshot.Manifest.Started.Time
-	r, err := reconcile.New(t.withoutLosses(e.Stream), t.TempDir, exported)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	if err := r.Add(ctx, reconcile.Archived, counted(t.Snapshot.Records(ctx, e), p)); err != nil {
-		return nil, err
-	}
-	back := func() iter.Seq2[dataset.Record, error] {
-		return t.Target.Read(ctx, exporters.Query{Streams: []dataset.Stream{e.Stream}})
-	}
-	if err := r.Add(ctx, reconcile.Restored, counted(back(), p)); err != nil {
-		return nil, err
-	}
-	if unit := units[e.Stream.Name]; source != nil && unit != nil {
-		q := exporters.Query{Streams: unit}
-		if e.Stream.Blobs && len(unit) == 1 {
-			q.Prior = t.Snapshot.Records(ctx, e)
-		}
-		if err := r.Add(ctx, reconcile.SourceNow, counted(source.Read(ctx, q), p)); err != nil {
-			t.SourceError = err.Error()
-			r.Forget(reconcile.SourceNow)
-		}
-	}
-	c, err := r.Compare(ctx)
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(c.Differences, func(a, b reconcile.Difference) int {
-		if n := strings.Compare(a.Key, b.Key); n != 0 {
-			return n
-		}
-		return a.Ordinal - b.Ordinal
-	})
-	return c, t.explain(ctx, c, r.Stream, t.Snapshot.Records(ctx, e), back())
-}
-
-// withoutLosses withholds the fields that the target said it cannot carry.
-func (t *exitRun) withoutLosses(s dataset.Stream) dataset.Stream {
-	s.Volatile = slices.Clone(s.Volatile)
-	for _, l := range t.Losses {
-		if l.Stream == s.Name && l.Field != "" && !slices.Contains(s.Volatile, l.Field) {
-			s.Volatile = append(s.Volatile, l.Field)
-		}
-	}
-	return s
-}
-
-func counted(recs iter.Seq2[dataset.Record, error], p *transfer.Progress) iter.Seq2[dataset.Record, error] {
-	return func(yield func(dataset.Record, error) bool) {
-		for r, err := range recs {
-			p.Records.Add(1)
-			if !yield(r, err) {
-				return
-			}
-		}
-	}
-}
-
-// explained is how many differences are explained field by field.
-const explained = 1000
-
-// explain names the fields in which records differ, by reading both sides once more.
-func (t *exitRun) explain(ctx context.Context, c *reconcile.Comparison, s dataset.Stream, archived, restored iter.Seq2[dataset.Record, error]) error {
-	wanted := map[string]*reconcile.Difference{}
-	for i := range c.Differences {
-		if d := &c.Differences[i]; d.Status == reconcile.Mismatch && len(wanted) < explained {
-			wanted[fmt.Sprint(d.Ordinal, "/", d.Key)] = d
-		}
-	}
-	if len(wanted) == 0 {
-		return nil
-	}
-	type side struct {
-		data []byte
-		blob dataset.Hash
-	}
-	collect := func(recs iter.Seq2[dataset.Record, error]) (map[string]side, error) {
-		found := map[string]side{}
-		for r, err := range recs {
-			if err != nil {
-				return nil, err
-			}
-			id := fmt.Sprint(r.Ordinal, "/", r.Key)
-			if wanted[id] == nil {
-				continue
-			}
-			f := side{data: slices.Clone(r.Data)}
-			if r.Blob != nil {
-				if f.blob, err = reconcile.BlobHash(ctx, r.Blob); err != nil {
-					continue // its absence is a difference of its own
-				}
-			}
-			found[id] = f
-		}
-		return found, nil
-	}
-	left, err := collect(archived)
-	if err != nil {
-		return err
-	}
-	right, err := collect(restored)
-	if err != nil {
-		return err
-	}
-	cmp := dataset.NewComparer([32]byte{}, s)
-	for id, d := range wanted {
-		a, okA := left[id]
-		b, okB := right[id]
-		if !okA || !okB {
-			continue
-		}
-		d.Blob = a.blob != b.blob
-		if d.Fields, _, err = cmp.Diff(a.data, b.data, 16); err != nil {
-			return err
-		}
-	}
-	return nil
+	return ok
 }
 
 func (t *exitRun) accept(ctx context.Context) {
@@ -317,10 +224,13 @@ func (t *exitRun) accept(ctx context.Context) {
 func (t *exitRun) destroy(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Minute)
 	defer cancel()
-	ok := t.step("destroy the restored copy", func(*transfer.Progress) error {
+	ok := t.step("destroy the restored copy", nil, func(*transfer.Progress) error {
 		err := t.Target.Destroy(ctx, t.Test)
 		if errors.Is(err, exporters.ErrNotOurs) || errors.Is(err, fs.ErrNotExist) {
-			return nil // the test never began to fill it
+			err = nil // the test never began to fill it
+		}
+		if err == nil && t.Marks != nil {
+			err = t.Marks.remove(t.Test)
 		}
 		return err
 	})
