@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
+	"slices"
 
 	"github.com/dwp/sallyport/dataset"
 )
@@ -120,4 +122,21 @@ func definitionRecords(kind string, defs []definition, yield func(dataset.Record
 			return
 		}
 	}
+}
+
+// getDefinition returns one definition as a record.
+func getDefinition(kind string, defs []definition, key string) (dataset.Record, error) {
+	found, err := dataset.Record{}, fmt.Errorf("definition: %w", fs.ErrNotExist)
+	definitionRecords(kind, defs, func(r dataset.Record, e error) bool {
+		if e != nil {
+			err = e
+			return false
+		}
+		if r.Key == key {
+			r.Data = slices.Clone(r.Data)
+			found, err = r, nil
+		}
+		return r.Key != key
+	})
+	return found, err
 }

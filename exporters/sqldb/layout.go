@@ -56,6 +56,16 @@ func (l *layout) table(stream string) *tableLayout {
 	return nil
 }
 
+// streams are those of the layout, sorted by name.
+func (l *layout) streams() []dataset.Stream {
+	var all []dataset.Stream
+	for _, t := range l.Tables {
+		all = append(all, t.Stream)
+	}
+	sortStreams(all)
+	return all
+}
+
 // A dialect is what the planning of a layout must know of a product.
 type dialect struct {
 	kind     string

@@ -234,6 +234,14 @@ func (c *columnLayout) mysqlValue(raw json.RawMessage) (any, error) {
 		if raw[0] == '"' {
 			return nil, cannot("%s", s)
 		}
+		if c.Bits == 32 {
+			// As text the greatest float would be beyond itself.
+			x, err := strconv.ParseFloat(s, 32)
+			if err != nil {
+				return nil, cannot("%v", err)
+			}
+			return x, nil
+		}
 	case shapeNumeric, shapeDecimal:
 		if strings.HasSuffix(s, "N") || strings.HasSuffix(s, "y") {
 			if c.Type != "LONGTEXT" {

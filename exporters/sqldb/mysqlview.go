@@ -28,14 +28,14 @@ import (
 // under a short global read lock; else there is one session. A session more holds a
 // metadata lock on every table, so that none is altered meanwhile.
 type mysqlView struct {
-	db       *sql.DB
-	database string
-	holder   *sql.Conn
-	pool     chan *sql.Conn // nil stands for a session that broke
-	tables   map[string]*mysqlTable
-	streams  []dataset.Stream
-	defs     []definition
-	facts    dataset.Facts
+	db      *sql.DB
+	o       *options
+	holder  *sql.Conn
+	pool    chan *sql.Conn // nil stands for a session that broke
+	tables  map[string]*mysqlTable
+	streams []dataset.Stream
+	defs    []definition
+	facts   dataset.Facts
 
 	mu   sync.Mutex
 	shut bool
@@ -108,7 +108,7 @@ func mysqlSession(ctx context.Context, db *sql.DB, o *options) (*sql.Conn, error
 	seconds := max(1, int(o.lockTimeout.Seconds()))
 	for _, s := range []string{
 		"SET NAMES utf8mb4",
-		"SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_BACKSLASH_ESCAPES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', " +
+		"SET SESSION sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,NO_BACKSLASH_ESCAPES,NO_ENGINE_SUBSTITUTION,ALLOW_INVALID_DATES', time_zone = '+00:00', " +
 			"net_write_timeout = 86400, net_read_timeout = 86400, wait_timeout = 86400, foreign_key_checks = 0, unique_checks = 1, sql_safe_updates = 0",
 		fmt.Sprintf("SET SESSION lock_wait_timeout = %d, innodb_lock_wait_timeout = %d", seconds, seconds),
 		"SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
@@ -147,23 +147,20 @@ func openMySQL(ctx context.Context, c exporters.Config) (_ *mysqlView, err error
 			v.Close()
 		}
 	}()
-	v.database = cfg.DBName
+	v.o = o
 	if err := v.snapshot(ctx, o); err != nil {
 		return nil, fmt.Errorf("mysql: %w", err)
 	}
-	port, err := strconv.ParseUint(cmpPort(o.address.Port()), 10, 16)
-	if err != nil {
-		return nil, fmt.Errorf("mysql: port: %w", err)
-	}
-	v.facts.Endpoints = []dataset.Endpoint{{URL: endpointURL(kindMySQL, o.address.Hostname(), uint16(port), cfg.DBName)}}
+	v.facts.Endpoints = []dataset.Endpoint{{URL: mysqlEndpoint(o, cfg.DBName)}}
 	return v, nil
 }
 
-func cmpPort(p string) string {
-	if p == "" {
-		return "3306"
+func mysqlEndpoint(o *options, database string) string {
+	port, err := strconv.ParseUint(o.address.Port(), 10, 16)
+	if err != nil {
+		port = 3306 // url.Parse lets only digits pass
 	}
-	return p
+	return endpointURL(kindMySQL, o.address.Hostname(), uint16(port), database)
 }
 
 const mysqlBegin = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
@@ -334,7 +331,7 @@ func (v *mysqlView) readStream(ctx context.Context, s dataset.Stream, q exporter
 	if err != nil {
 		return false, err
 	}
-	return mysqlRead(ctx, c, t, where, nil, ties, yield)
+	return mysqlRead(ctx, c, t, where, nil, ties, "", yield)
 }
 
 // grace is how long a statement may go on when its context has ended.
@@ -398,8 +395,8 @@ func (t *mysqlTable) findTies(ctx context.Context, c *sql.Conn) (*ties, error) {
 }
 
 // mysqlRead yields the rows that fulfil where, over the text protocol if there are no
-// arguments.
-func mysqlRead(ctx context.Context, c *sql.Conn, t *mysqlTable, where string, args []any, ties *ties, yield func(dataset.Record, error) bool) (more bool, err error) {
+// arguments. lock is put behind the statement.
+func mysqlRead(ctx context.Context, c *sql.Conn, t *mysqlTable, where string, args []any, ties *ties, lock string, yield func(dataset.Record, error) bool) (more bool, err error) {
 	list := t.selectList()
 	if ties.any() {
 		list += ", " + t.rowHash() + " AS h"
@@ -417,7 +414,7 @@ func mysqlRead(ctx context.Context, c *sql.Conn, t *mysqlTable, where string, ar
 	}
 	graced, stop := graceful(ctx)
 	defer stop()
-	rows, err := c.QueryContext(graced, query, args...)
+	rows, err := c.QueryContext(graced, query+lock, args...)
 	if err != nil {
 		return false, mysqlDenied(t.stream.Name, err)
 	}

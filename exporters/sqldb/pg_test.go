@@ -3,7 +3,6 @@ package sqldb
 import (
 	"testing"
 
-	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
 	"github.com/dwp/sallyport/exporters/exportertest"
 )
@@ -36,6 +35,12 @@ INSERT INTO types (id, i2, i4, i8, n, n2, n3, f4, f8, m, b, t, vc, c, nm, ch, by
 	'null', 'null', '', '(NaN,Infinity)', NULL, '[(0,0),(1,1)]', NULL, '{}', '{}', '{}', 'empty', NULL, NULL, '{}', 'empty', NULL, NULL, NULL, 'v', '(,)', '{}', '', '', 0, NULL, NULL);
 INSERT INTO types (id, f4, f8, lab, n, t) VALUES (1, 1e-45, 5e-324, 'l', '1e-300', NULL), (2, '-0', '-0', 'l', 123456789012345678901234567890.5, 'x'), (3, 1e6, 1e15, 'l', 1.50, 'y'),
 	(4, 123456, 123456789012345, 'l', 0, 'z'), (5, 'Infinity', 'NaN', 'l', 'Infinity', 'w');
+INSERT INTO types (id, i2, i4, i8, n, n2, n3, f4, f8, m, b, t, vc, c, nm, ch, by, d, tm, tmp, tz, ts, ts3, tsz, iv, bits, vbits, u, ip, net, mac, js, jb, x, pt,
+	arr, r, tr, md, mds, dom, lab, pr, tsv, o) VALUES
+(-9223372036854775808, -1, -1, -1, 12345678901234567890123456789.0123456789012345678901234567890, -1234567890123456789012345678.0123456789, -99999999.99, -0.1, 0.1, -0.01, false,
+	E'tab\t nl\n cr\r bs\\ quote" '' \x01 é ' || chr(128512), ' trail ', 'a', 'n', 'x', '\x00ff', '9999-12-31', '23:59:59.999999', '00:00:00.10', '00:00:00-15:59', '0001-01-01 00:00:00',
+	'9999-12-31 23:59:59.999', '1969-12-31 23:59:59.999999+00', '178000000 years', B'11111', B'1', 'ffffffff-ffff-ffff-ffff-ffffffffffff', '255.255.255.255/0', '::/128', 'ff:ff:ff:ff:ff:ff', '[1.10 ]', '[1.10]', 'text', '(0.1,1e300)',
+	'{}', '[1,2)', '[2026-01-01,2026-01-02)', 'sad', '{}', 2147483647, ' ', '(1,)', 'a', 1);
 CREATE TABLE keyless (a integer, b text);
 INSERT INTO keyless VALUES (1, 'x'), (1, 'x'), (NULL, NULL), (NULL, NULL), (NULL, NULL), (2, '');
 INSERT INTO keyless SELECT g, repeat('y', 100) FROM generate_series(10, 800) g;
@@ -73,27 +78,4 @@ func TestPostgresObeysTheLawOfExporters(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-}
-
-func TestPostgresDump(t *testing.T) {
-	url, _ := pgDatabase(t, pgTorture)
-	x := open(t, Postgres, url)
-	ss, err := x.Streams(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range ss {
-		t.Logf("%s keyless=%v", s.Name, s.Keyless)
-		n := 0
-		for r, err := range x.Read(t.Context(), exporters.Query{Streams: []dataset.Stream{s}}) {
-			if err != nil {
-				t.Error(err)
-				break
-			}
-			if n++; n < 8 {
-				t.Logf("   %s/%d %s %v", r.Key, r.Ordinal, r.Data, r.Gap)
-			}
-		}
-	}
-	t.Logf("%+v", x.Facts())
 }

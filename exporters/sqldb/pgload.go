@@ -28,7 +28,7 @@ type copyBatch struct {
 
 // Load implements [exporters.Target]. While the server takes one batch the next is made.
 func (t *PostgresTarget) Load(ctx context.Context, s dataset.Stream, recs iter.Seq2[dataset.Record, error], gap func(dataset.Gap)) error {
-	tl, err := t.lookup(s)
+	tl, err := t.state.lookup(s.Name)
 	if err != nil {
 		return err
 	}
@@ -41,7 +41,7 @@ func (t *PostgresTarget) Load(ctx context.Context, s dataset.Stream, recs iter.S
 	full, free := make(chan *copyBatch), make(chan *copyBatch, 2)
 	free <- new(copyBatch)
 	free <- new(copyBatch)
-	l := &pgLoader{c: c, t: tl, gap: gap}
+	l := &pgLoader{c: c, t: tl, gap: t.state.counted(gap)}
 	g.Go(func() error {
 		for b := range full {
 			if err := l.copy(ctx, b, 0, len(b.ends)); err != nil {
@@ -187,7 +187,7 @@ func refusesValue(code string) bool {
 // Finish implements [exporters.Target]. It goes on after a failure, so that one key
 // that does not hold costs no other, and reports all.
 func (t *PostgresTarget) Finish(ctx context.Context) error {
-	l, err := t.current()
+	l, err := t.state.current()
 	if err != nil {
 		return err
 	}
@@ -201,8 +201,17 @@ func (t *PostgresTarget) Finish(ctx context.Context) error {
 		if ctx.Err() != nil || c.IsClosed() {
 			return
 		}
-		if err := pgExec(ctx, c, sql); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+		err := pgExec(ctx, c, sql)
+		if err == nil {
+			return
+		}
+		err = fmt.Errorf("%s: %w", what, err)
+		var pe *pgconn.PgError
+		if errors.As(err, &pe) && pe.Code == "23503" { // a row without parent
+			err = t.state.unmet(err)
+		}
+		if err != nil {
+			errs = append(errs, err)
 		}
 	}
 	for _, tl := range l.Tables {

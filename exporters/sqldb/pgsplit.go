@@ -7,14 +7,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/dwp/sallyport/dataset"
-	"github.com/dwp/sallyport/exporters"
 )
 
 // findTies learns once which rows of a keyless table have equals.
@@ -221,48 +219,6 @@ func plainText(raw json.RawMessage) (string, error) {
 	return string(raw), nil
 }
 
-// Get implements [exporters.Getter], within the snapshot. Records of keyless tables
-// cannot be asked for.
-func (v *pgView) Get(ctx context.Context, s dataset.Stream, key string, ordinal int) (dataset.Record, error) {
-	t, err := v.table(s)
-	if err != nil {
-		return dataset.Record{}, err
-	}
-	if t.stream.Keyless {
-		return dataset.Record{}, fmt.Errorf("get from %q: %w: the table has no key", s.Name, errors.ErrUnsupported)
-	}
-	c, err := v.acquire(ctx)
-	if err != nil {
-		return dataset.Record{}, err
-	}
-	defer v.release(c)
-	return pgGet(ctx, c, t, key, v.ascii)
-}
-
-func pgGet(ctx context.Context, c *pgx.Conn, t *pgTable, key string, unsure bool) (dataset.Record, error) {
-	where, err := t.keyCondition(key)
-	if err != nil {
-		return dataset.Record{}, fmt.Errorf("get from %q: %w", t.stream.Name, err)
-	}
-	var found dataset.Record
-	n := 0
-	_, err = pgCopyOut(ctx, c, &t.table, where, nil, unsure, func(r dataset.Record, err error) bool {
-		r.Data = append(json.RawMessage(nil), r.Data...)
-		found = r
-		n++
-		return true
-	})
-	switch {
-	case err != nil:
-		return dataset.Record{}, fmt.Errorf("get from %q: %w", t.stream.Name, err)
-	case n == 0:
-		return dataset.Record{}, fmt.Errorf("record of %q: %w", t.stream.Name, fs.ErrNotExist)
-	case found.Key != key:
-		return dataset.Record{}, fmt.Errorf("record of %q: %w: its key is written otherwise", t.stream.Name, fs.ErrNotExist)
-	}
-	return found, nil
-}
-
 // keyCondition is the WHERE clause of one record.
 func (t *pgTable) keyCondition(key string) (string, error) {
 	values, err := t.keyLiterals(key)
@@ -284,9 +240,3 @@ func pgDenied(stream string, err error) error {
 	}
 	return err
 }
-
-var (
-	_ exporters.Splitter = (*pgView)(nil)
-	_ exporters.Getter   = (*pgView)(nil)
-	_ exporters.Counter  = (*pgView)(nil)
-)

@@ -5,11 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,10 +23,7 @@ type PostgresTarget struct {
 	dial     func(ctx context.Context) (*pgx.Conn, error)
 	endpoint dataset.Endpoint
 
-	mu     sync.Mutex
-	layout *layout // nil before Begin
-	notes  []string
-	shut   bool
+	state targetState
 }
 
 // pgMarkerSchema keeps the marker apart from what is restored.
@@ -50,7 +45,7 @@ func openPostgresTarget(ctx context.Context, c exporters.Config) (*PostgresTarge
 		return nil, err
 	}
 	defer closeNow(conn)
-	t.layout, err = pgReadMarker(ctx, conn)
+	t.state.layout, err = pgReadMarker(ctx, conn)
 	return t, err
 }
 
@@ -122,9 +117,7 @@ func (t *PostgresTarget) Begin(ctx context.Context, test dataset.ID, all []datas
 	if err := pgExec(ctx, c, "COMMIT"); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	t.mu.Lock()
-	t.layout, t.notes = l, b.notes
-	t.mu.Unlock()
+	t.state.set(l, b.notes)
 	return nil
 }
 
@@ -359,63 +352,18 @@ func pgDocumentView(t *tableLayout) string {
 	return "CREATE VIEW " + doubleQuoted(t.Schema) + "." + doubleQuoted(t.View) + " AS SELECT " + strings.Join(exprs, ", ") + " FROM " + t.pgName()
 }
 
-// current returns the layout, or an error before Begin.
-func (t *PostgresTarget) current() (*layout, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	switch {
-	case t.shut:
-		return nil, errClosed
-	case t.layout == nil:
-		return nil, exporters.ErrNotOurs
-	}
-	return t.layout, nil
-}
-
-func (t *PostgresTarget) lookup(s dataset.Stream) (*tableLayout, error) {
-	l, err := t.current()
-	if err != nil {
-		return nil, err
-	}
-	tl := l.table(s.Name)
-	if tl == nil {
-		return nil, fmt.Errorf("stream %q: %w", s.Name, fs.ErrNotExist)
-	}
-	return tl, nil
-}
-
 // Streams implements [exporters.Exporter]: those that were loaded.
 func (t *PostgresTarget) Streams(ctx context.Context) ([]dataset.Stream, error) {
-	l, err := t.current()
-	if errors.Is(err, exporters.ErrNotOurs) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return l.streams(), ctx.Err()
+	return t.state.streams(ctx)
 }
 
 // Read implements [exporters.Exporter].
 func (t *PostgresTarget) Read(ctx context.Context, q exporters.Query) iter.Seq2[dataset.Record, error] {
-	return func(yield func(dataset.Record, error) bool) {
-		for _, s := range q.Streams {
-			more, err := t.readStream(ctx, s, q, yield)
-			if err != nil {
-				yield(dataset.Record{}, fmt.Errorf("read %q back: %w", s.Name, err))
-			}
-			if !more || err != nil {
-				return
-			}
-		}
-	}
+	return readBack(ctx, q, t.readStream)
 }
 
-func (t *PostgresTarget) readStream(ctx context.Context, s dataset.Stream, q exporters.Query, yield func(dataset.Record, error) bool) (more bool, err error) {
-	if q.After != "" || q.Range != (dataset.Range{}) {
-		return false, errors.New("a cursor or range, which a target does not make")
-	}
-	tl, err := t.lookup(s)
+func (t *PostgresTarget) readStream(ctx context.Context, s dataset.Stream, yield func(dataset.Record, error) bool) (more bool, err error) {
+	tl, err := t.state.lookup(s.Name)
 	if err != nil {
 		return false, err
 	}
@@ -461,17 +409,13 @@ func pgReadDocuments(ctx context.Context, c *pgx.Conn, t *tableLayout, yield fun
 }
 
 // Facts implements [exporters.Exporter].
-func (t *PostgresTarget) Facts() dataset.Facts {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return dataset.Facts{Endpoints: []dataset.Endpoint{t.endpoint}, Notes: slices.Clone(t.notes)}
-}
+func (t *PostgresTarget) Facts() dataset.Facts { return t.state.facts(t.endpoint) }
 
 // Close implements [exporters.Exporter].
 func (t *PostgresTarget) Close() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.shut = true
+	t.state.mu.Lock()
+	t.state.shut = true
+	t.state.mu.Unlock()
 	return nil
 }
 
@@ -500,9 +444,7 @@ func (t *PostgresTarget) Destroy(ctx context.Context, test dataset.ID) error {
 	if err := pgExec(ctx, c, "COMMIT"); err != nil {
 		return fmt.Errorf("destroy: %w", err)
 	}
-	t.mu.Lock()
-	t.layout = nil
-	t.mu.Unlock()
+	t.state.set(nil, nil)
 	return nil
 }
 
@@ -540,7 +482,7 @@ const maxAnswer = 10_000
 // that the restore made. It can change nothing; it fails with [exporters.ErrTemporary]
 // after the time-out, and if there are more than 10,000 rows.
 func (t *PostgresTarget) Query(ctx context.Context, sql string, timeout time.Duration) ([][]string, error) {
-	l, err := t.current()
+	l, err := t.state.current()
 	if err != nil {
 		return nil, err
 	}
@@ -584,15 +526,6 @@ func (t *PostgresTarget) Query(ctx context.Context, sql string, timeout time.Dur
 		return nil, pgError(err)
 	}
 	return rows, nil
-}
-
-func (l *layout) streams() []dataset.Stream {
-	var all []dataset.Stream
-	for _, t := range l.Tables {
-		all = append(all, t.Stream)
-	}
-	sortStreams(all)
-	return all
 }
 
 var _ exporters.Target = (*PostgresTarget)(nil)

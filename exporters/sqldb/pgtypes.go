@@ -86,7 +86,8 @@ func (cat *pgCatalog) readDefinitions(ctx context.Context, c *pgx.Conn) error {
 			WHERE c.relkind IN ('v', 'm') AND ` + userSpace + ` AND NOT ` + ofExtension("pg_class", "c.oid")},
 		{"routines", `SELECT 'routine', n.nspname::text, p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')',
 			CASE WHEN p.prokind = 'a' THEN 'aggregate' ELSE pg_get_functiondef(p.oid) END
-			FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE ` + userSpace + ` AND NOT ` + ofExtension("pg_proc", "p.oid")},
+			FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE ` + userSpace + ` AND NOT ` + ofExtension("pg_proc", "p.oid") + `
+				AND NOT EXISTS (SELECT 1 FROM pg_depend i WHERE i.classid = 'pg_proc'::regclass AND i.objid = p.oid AND i.deptype = 'i')`},
 		{"triggers", `SELECT 'trigger', n.nspname::text, c.relname || '.' || t.tgname, pg_get_triggerdef(t.oid)
 			FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 			WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND ` + userSpace},

@@ -113,4 +113,11 @@ var MySQL = exporters.Kind{
 		}
 		return v, nil
 	},
+	OpenTarget: func(ctx context.Context, c exporters.Config) (exporters.Target, error) {
+		t, err := openMySQLTarget(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return t, nil
+	},
 }

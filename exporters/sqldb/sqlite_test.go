@@ -2,12 +2,10 @@ package sqldb
 
 import (
 	"database/sql"
-	"fmt"
 	"net/url"
 	"path/filepath"
 	"testing"
 
-	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
 	"github.com/dwp/sallyport/exporters/exportertest"
 )
@@ -22,6 +20,10 @@ INSERT INTO types (id, i, big, r, d, n, dec, b, t, vc, bl, none, dt, day, js, u,
 (4, 1e300, 0, 9007199254740993.0, 5e-324, 0.1, -0.0, NULL, '', 'é😀' || char(8232), '', x'', '', '', '', '', ''),
 (5, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL),
 (-9223372036854775808, 0, 0, -0.0, 0, 0, 0, 0, '0', '0', 0, 9007199254740993, 0, 0, 0, 0, 0);
+INSERT INTO types (id, i, big, r, d, n, dec, b, t, vc, bl, none, dt, day, js, u, odd) VALUES
+(9223372036854775807, -9223372036854775808, 9223372036854775807, 1.5, 5e-324, 9007199254740992, -1.10, 0, 'é ''\' || char(9), ' ', x'', 1.0, 'x', '0000-00-00', '{}', '', 'text'),
+(7, 1, 1, -1e300, 0.1, 1e20, 0.1, 1, '', '', x'00', x'00', '', '', '', '', x'ff'),
+(8, 1, 1, 1, 1, 1, 1, 1, 'a' || char(0), '', x'00', 'a' || char(0), '', '', '', '', 9223372036854775807);
 CREATE TABLE keyless (a, b TEXT);
 INSERT INTO keyless VALUES (1, 'x'), (1, 'x'), (1.0, 'x'), (NULL, NULL), (NULL, NULL), (2, '');
 CREATE TABLE nullkey (k TEXT PRIMARY KEY, v); INSERT INTO nullkey VALUES (NULL, 1), (NULL, 1), ('a', 2);
@@ -63,27 +65,4 @@ func TestSQLiteObeysTheLawOfExporters(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
-}
-
-func TestSQLiteDump(t *testing.T) { dump(t, open(t, SQLite, sqliteDatabase(t, sqliteTorture))) }
-
-func dump(t testing.TB, x exporters.Exporter) {
-	ss, err := x.Streams(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range ss {
-		t.Logf("%s keyless=%v", s.Name, s.Keyless)
-		n := 0
-		for r, err := range x.Read(t.Context(), exporters.Query{Streams: []dataset.Stream{s}}) {
-			if err != nil {
-				t.Error(err)
-				break
-			}
-			if n++; n < 8 {
-				t.Logf("   %s/%d %s %v", r.Key, r.Ordinal, r.Data, r.Gap)
-			}
-		}
-	}
-	t.Log(fmt.Sprintf("%+v", x.Facts()))
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
 	"os"
 	"regexp"
@@ -28,10 +27,8 @@ type SQLiteTarget struct {
 	db   *sql.DB
 	path string
 
-	load   sync.Mutex // SQLite has one writer
-	mu     sync.Mutex
-	layout *layout
-	shut   bool
+	load  sync.Mutex // SQLite has one writer
+	state targetState
 }
 
 func openSQLiteTarget(ctx context.Context, c exporters.Config) (*SQLiteTarget, error) {
@@ -55,7 +52,7 @@ func openSQLiteTarget(ctx context.Context, c exporters.Config) (*SQLiteTarget, e
 	if t.db, err = sqliteOpen(path, "rw", o); err != nil {
 		return nil, err
 	}
-	if t.layout, err = t.readMarker(ctx); err != nil {
+	if t.state.layout, err = t.readMarker(ctx); err != nil {
 		t.db.Close()
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}
@@ -122,9 +119,7 @@ func (t *SQLiteTarget) Begin(ctx context.Context, test dataset.ID, all []dataset
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	t.mu.Lock()
-	t.layout = l
-	t.mu.Unlock()
+	t.state.set(l, nil)
 	return nil
 }
 
@@ -216,33 +211,9 @@ func (t *tableLayout) sqliteDocumentView() string {
 	return "CREATE VIEW " + doubleQuoted(t.View) + " AS SELECT " + strings.Join(exprs, ", ") + " FROM " + doubleQuoted(t.Name)
 }
 
-func (t *SQLiteTarget) current() (*layout, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	switch {
-	case t.shut:
-		return nil, errClosed
-	case t.layout == nil:
-		return nil, exporters.ErrNotOurs
-	}
-	return t.layout, nil
-}
-
-func (t *SQLiteTarget) lookup(s dataset.Stream) (*tableLayout, error) {
-	l, err := t.current()
-	if err != nil {
-		return nil, err
-	}
-	tl := l.table(s.Name)
-	if tl == nil {
-		return nil, fmt.Errorf("stream %q: %w", s.Name, fs.ErrNotExist)
-	}
-	return tl, nil
-}
-
 // Load implements [exporters.Target], in one transaction.
 func (t *SQLiteTarget) Load(ctx context.Context, s dataset.Stream, recs iter.Seq2[dataset.Record, error], gap func(dataset.Gap)) error {
-	tl, err := t.lookup(s)
+	tl, err := t.state.lookup(s.Name)
 	if err != nil {
 		return err
 	}
@@ -250,6 +221,7 @@ func (t *SQLiteTarget) Load(ctx context.Context, s dataset.Stream, recs iter.Seq
 	if err != nil {
 		return fmt.Errorf("load %q: %w", s.Name, err)
 	}
+	gap = t.state.counted(gap)
 	t.load.Lock()
 	defer t.load.Unlock()
 	// Without a context that can end: the driver would start a goroutine a row.
@@ -328,7 +300,7 @@ func (t *tableLayout) sqliteRow(rr *rowReader, r dataset.Record, values []any) e
 // Finish implements [exporters.Target]: it makes indexes and checks foreign keys. It
 // goes on after a failure and reports all.
 func (t *SQLiteTarget) Finish(ctx context.Context) error {
-	l, err := t.current()
+	l, err := t.state.current()
 	if err != nil {
 		return err
 	}
@@ -396,7 +368,9 @@ func (t *SQLiteTarget) checkForeignKeys(ctx context.Context) []error {
 		if err := rows.Scan(&table, &parent, &n); err != nil {
 			return append(errs, fmt.Errorf("check foreign keys: %w", err))
 		}
-		errs = append(errs, fmt.Errorf("foreign key: %d rows of %q refer to no row of %q", n, table, parent))
+		if err := t.state.unmet(fmt.Errorf("foreign key: %d rows of %q refer to no row of %q", n, table, parent)); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if err := rows.Err(); err != nil {
 		errs = append(errs, fmt.Errorf("check foreign keys: %w", err))
@@ -406,36 +380,16 @@ func (t *SQLiteTarget) checkForeignKeys(ctx context.Context) []error {
 
 // Streams implements [exporters.Exporter]: those that were loaded.
 func (t *SQLiteTarget) Streams(ctx context.Context) ([]dataset.Stream, error) {
-	l, err := t.current()
-	if errors.Is(err, exporters.ErrNotOurs) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return l.streams(), ctx.Err()
+	return t.state.streams(ctx)
 }
 
 // Read implements [exporters.Exporter].
 func (t *SQLiteTarget) Read(ctx context.Context, q exporters.Query) iter.Seq2[dataset.Record, error] {
-	return func(yield func(dataset.Record, error) bool) {
-		for _, s := range q.Streams {
-			more, err := t.readStream(ctx, s, q, yield)
-			if err != nil {
-				yield(dataset.Record{}, fmt.Errorf("read %q back: %w", s.Name, err))
-			}
-			if !more || err != nil {
-				return
-			}
-		}
-	}
+	return readBack(ctx, q, t.readStream)
 }
 
-func (t *SQLiteTarget) readStream(ctx context.Context, s dataset.Stream, q exporters.Query, yield func(dataset.Record, error) bool) (more bool, err error) {
-	if q.After != "" || q.Range != (dataset.Range{}) {
-		return false, errors.New("a cursor or range, which a target does not make")
-	}
-	tl, err := t.lookup(s)
+func (t *SQLiteTarget) readStream(ctx context.Context, s dataset.Stream, yield func(dataset.Record, error) bool) (more bool, err error) {
+	tl, err := t.state.lookup(s.Name)
 	if err != nil {
 		return false, err
 	}
@@ -451,14 +405,14 @@ func (t *SQLiteTarget) readStream(ctx context.Context, s dataset.Stream, q expor
 		}
 		return scanDocuments(rows, s.Name, yield)
 	}
+	if len(tl.Columns) == 0 {
+		return yieldEmpty(c.QueryRowContext(ctx, "SELECT count(*) FROM "+doubleQuoted(tl.Name)), tl, yield)
+	}
 	read, err := tl.reader(sqliteDialect, doubleQuoted(tl.Name))
 	if err != nil {
 		return false, err
 	}
 	st := &sqliteTable{table: *read}
-	if len(tl.Columns) == 0 {
-		return false, errors.New("table without columns")
-	}
 	if len(read.key) > 0 {
 		st.order = "t." + strings.Join(tl.key(doubleQuoted), ", t.")
 	}
@@ -488,14 +442,14 @@ func scanDocuments(rows *sql.Rows, stream string, yield func(dataset.Record, err
 
 // Facts implements [exporters.Exporter].
 func (t *SQLiteTarget) Facts() dataset.Facts {
-	return dataset.Facts{Endpoints: []dataset.Endpoint{{URL: "sqlite:"}}}
+	return t.state.facts(dataset.Endpoint{URL: "sqlite:"})
 }
 
 // Close implements [exporters.Exporter].
 func (t *SQLiteTarget) Close() error {
-	t.mu.Lock()
-	t.shut = true
-	t.mu.Unlock()
+	t.state.mu.Lock()
+	t.state.shut = true
+	t.state.mu.Unlock()
 	return t.db.Close()
 }
 
@@ -532,9 +486,7 @@ func (t *SQLiteTarget) Destroy(ctx context.Context, test dataset.ID) error {
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("destroy: %w", err)
 	}
-	t.mu.Lock()
-	t.layout = nil
-	t.mu.Unlock()
+	t.state.set(nil, nil)
 	if _, err := t.db.ExecContext(ctx, "VACUUM"); err != nil {
 		return fmt.Errorf("destroy: %w", err)
 	}
@@ -546,7 +498,7 @@ func (t *SQLiteTarget) Destroy(ctx context.Context, test dataset.ID) error {
 // with [exporters.ErrTemporary] after the time-out, and if there are more than 10,000
 // rows.
 func (t *SQLiteTarget) Query(ctx context.Context, query string, timeout time.Duration) ([][]string, error) {
-	if _, err := t.current(); err != nil {
+	if _, err := t.state.current(); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)

@@ -21,6 +21,8 @@ import (
 // A sqliteView is one read transaction of a SQLite file. Reads share its only
 // connection and may overlap.
 type sqliteView struct {
+	path    string
+	o       *options
 	db      *sql.DB
 	conn    *sql.Conn
 	streams []dataset.Stream
@@ -75,7 +77,7 @@ func openSQLite(ctx context.Context, c exporters.Config) (_ *sqliteView, err err
 	if err != nil {
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}
-	v := new(sqliteView)
+	v := &sqliteView{path: path, o: o}
 	if v.db, err = sqliteOpen(path, "ro", o); err != nil {
 		return nil, err
 	}
