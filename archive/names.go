@@ -140,7 +140,7 @@ const (
 	AnnexObject
 	SignatureObject
 	AuditObject
-	RecordsObject // holds and purges
+	RecordsObject // holds, purges and erasures
 	ProbeObject
 )
 
@@ -216,7 +216,7 @@ func parseIn(service, folder, rest string) Name {
 			class := map[string]Class{"expired": ExpiryObject, "verified": VerifiedObject, "certificates": CertificateObject}[folder]
 			return Name{Class: class, Run: RunID(dir), Hash: h}
 		}
-	case "holds", "purges":
+	case "holds", "purges", "erasures":
 		if h, ok := hashFile(rest[strings.LastIndexByte(rest, '/')+1:], ".json"); ok {
 			return Name{Class: RecordsObject, Hash: h}
 		}
