@@ -123,6 +123,7 @@ func commands() []command {
 	return []command{
 		initCommand(),
 		demoCommand(),
+		doctorCommand(),
 		statusCommand(),
 		discoverCommand(),
 		exportCommand(),
@@ -133,6 +134,7 @@ func commands() []command {
 		checkCommand(),
 		verifyCommand(),
 		restoreCommand(),
+		bundleCommand(),
 		keysCommand(),
 		scheduleCommand(),
 		configCommand(),

@@ -142,14 +142,18 @@ func (s *session) close() error {
 	return errors.Join(errs...)
 }
 
+// signersFile is the allowed signers' file; "" if there is none.
+func (s *session) signersFile() string {
+	if path := s.c.Path("allowed-signers"); path != "" || s.config == nil {
+		return path
+	}
+	return string(s.config.Keys.AllowedSigners)
+}
+
 // trust reads the allowed signers: those of the flag, of the configuration, or of this
 // host's own key.
 func (s *session) trust() (*crypto.Verifier, error) {
-	path := s.c.Path("allowed-signers")
-	if path == "" && s.config != nil {
-		path = string(s.config.Keys.AllowedSigners)
-	}
-	if path != "" {
+	if path := s.signersFile(); path != "" {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("allowed signers: %w", err)
