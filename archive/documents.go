@@ -238,16 +238,35 @@ func (m *Manifest) check() error {
 		return errors.New("a complete snapshot has no gaps")
 	case m.Sequence < 1:
 		return errors.New("sequence below 1")
+	case (m.Sequence == 1) != (len(m.Parents) == 0):
+		return errors.New("a first snapshot, and no other, has no parents and sequence 1")
 	case len(m.Keys) == 0 || len(m.Lists) == 0:
 		return errors.New("a snapshot needs keys and packs")
+	case !memberName(m.Descriptor.Member) || m.Descriptor.Offset < 0 || m.Descriptor.Length < 1:
+		return errors.New("malformed place of the descriptor")
 	}
 	for code, n := range m.Gaps {
 		if !slices.Contains(dataset.Codes, code) || n < 1 {
 			return fmt.Errorf("gap code %q with count %d", code, n)
 		}
 	}
-	if !slices.IsSortedFunc(m.Keys, func(a, b KeyRef) int { return slices.Compare(a.ID[:], b.ID[:]) }) {
-		return errors.New("keys are not sorted")
+	for i := 1; i < len(m.Parents); i++ {
+		if slices.Compare(m.Parents[i-1][:], m.Parents[i][:]) >= 0 {
+			return errors.New("parents do not rise")
+		}
+	}
+	for i := 1; i < len(m.Lists); i++ {
+		if m.Lists[i-1].Run >= m.Lists[i].Run {
+			return errors.New("lists do not rise by run")
+		}
+	}
+	for i, k := range m.Keys {
+		if i > 0 && slices.Compare(m.Keys[i-1].ID[:], k.ID[:]) >= 0 {
+			return errors.New("keys do not rise by id")
+		}
+		if k.Role != DataRole && k.Role != IndexRole {
+			return fmt.Errorf("key of role %q", k.Role)
+		}
 	}
 	return nil
 }
