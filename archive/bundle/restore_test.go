@@ -125,7 +125,7 @@ func (w *world) compare(t *testing.T, s *archive.Snapshot, folder string) {
 	if err := s.Unlock(t.Context(), w.open); err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]bool{"datapackage.json": true, "gaps.jsonl": true, "sha256sums": true}
+	want := map[string]bool{"datapackage.json": true, "gaps.jsonl": true, "second.jsonl": true, "sha256sums": true}
 	blobs := 0
 	for _, r := range s.Descriptor.Resources {
 		want[r.Path[0]] = true
