@@ -22,6 +22,13 @@ type Dict struct {
 	// counts, as in Python.
 	Duplicate string
 
+	// Fold makes texts as keys be found in any case, as names of headers are.
+	Fold bool
+
+	// Attrs are further attributes that a template reaches with a dot; they are no
+	// items of the dict.
+	Attrs *Dict
+
 	keys, vals []Value
 	index      map[any]int
 	owned      bool
@@ -120,11 +127,21 @@ func (d *Dict) Get(key Value) (Value, bool) {
 	if i := d.find(key); i >= 0 {
 		return d.vals[i], true
 	}
+	if s, ok := key.(string); ok && d.Fold {
+		for i, k := range d.keys {
+			if strings.EqualFold(Str(k), s) {
+				return d.vals[i], true
+			}
+		}
+	}
 	return nil, false
 }
 
 // Has reports whether key is there.
-func (d *Dict) Has(key Value) bool { return d.find(key) >= 0 }
+func (d *Dict) Has(key Value) bool {
+	_, ok := d.Get(key)
+	return ok
+}
 
 // Text returns the value of key if that is a str, else "".
 func (d *Dict) Text(key string) string {

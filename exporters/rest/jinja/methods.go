@@ -14,6 +14,9 @@ func attribute(v Value, n string) (Value, bool) {
 		if m, ok := dictMethods[n]; ok {
 			return bindTo(x, m), true
 		}
+		if x.Attrs != nil {
+			return x.Attrs.Get(n)
+		}
 	case *List:
 		if m, ok := listMethods[n]; ok && x.view == "" {
 			return bindTo(x, m), true

@@ -1,0 +1,124 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/exporters"
+)
+
+// A Report says whether a manifest runs, and what it lacks.
+type Report struct {
+	Runs       bool           `json:"runs"`
+	Streams    []string       `json:"streams"`           // by name; those that are found at the service are not among them
+	Dynamic    []string       `json:"dynamic,omitempty"` // templates of streams that are found at the service or in the configuration
+	Components map[string]int `json:"components"`        // used, by type
+	Problems   []Problem      `json:"problems"`          // empty if it runs
+}
+
+// Lint reads a manifest and says whether it runs here. It fails only if the document
+// cannot be read at all. It makes no request.
+func Lint(data []byte) (Report, error) {
+	m, err := parse(data)
+	if err != nil {
+		return Report{}, fmt.Errorf("manifest: %w", err)
+	}
+	r := Report{Runs: len(m.problems) == 0, Streams: []string{}, Problems: m.problems, Components: m.used}
+	if r.Problems == nil {
+		r.Problems = []Problem{}
+	}
+	for _, s := range m.streams {
+		r.Streams = append(r.Streams, s.name)
+	}
+	for _, g := range m.guarded {
+		for _, s := range g.streams {
+			r.Streams = append(r.Streams, s.name)
+		}
+	}
+	for _, d := range m.dynamic {
+		r.Dynamic = append(r.Dynamic, d.name)
+	}
+	slices.Sort(r.Streams)
+	return r, nil
+}
+
+// Write writes the report for people: a line for each problem, or what runs. Texts of
+// the manifest are quoted.
+func (r Report) Write(w io.Writer) error {
+	verdict := "runs"
+	if !r.Runs {
+		verdict = fmt.Sprintf("does not run: %d problems", len(r.Problems))
+	}
+	if _, err := fmt.Fprintf(w, "%s\n%d streams", verdict, len(r.Streams)); err != nil {
+		return err
+	}
+	for _, s := range r.Streams {
+		fmt.Fprintf(w, " %q", s)
+	}
+	fmt.Fprintln(w)
+	for _, p := range r.Problems {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%q\n", p.Path, p.Component, p.Field, p.Message)
+		if p.Expression != "" {
+			fmt.Fprintf(w, "\t%q\n", p.Expression)
+		}
+	}
+	for _, c := range slices.Sorted(maps.Keys(r.Components)) {
+		if _, err := fmt.Fprintf(w, "%6d %s\n", r.Components[c], c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// A Sample is what the first requests of a stream brought.
+type Sample struct {
+	Stream  string            `json:"stream"`
+	Records []json.RawMessage `json:"records"`
+	Gaps    []dataset.Gap     `json:"gaps,omitempty"`
+	Err     string            `json:"error,omitempty"` // why it ended early; never holds a secret
+}
+
+// First opens a connection and returns the first records of each stream, n at most,
+// as they would be exported. A stream that fails has its error in its sample; First
+// fails if the connection cannot be opened or the context ends.
+func First(ctx context.Context, c exporters.Config, n int) ([]Sample, error) {
+	x, err := Kind.Open(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer x.Close()
+	streams, err := x.Streams(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []Sample
+	for _, s := range streams {
+		if s.Blobs {
+			continue
+		}
+		sample := Sample{Stream: s.Name, Records: []json.RawMessage{}}
+		for rec, err := range x.Read(ctx, exporters.Query{Streams: []dataset.Stream{s}}) {
+			switch {
+			case err != nil:
+				sample.Err = err.Error()
+			case rec.Gap != nil:
+				sample.Gaps = append(sample.Gaps, *rec.Gap)
+			default:
+				sample.Records = append(sample.Records, slices.Clone(rec.Data))
+			}
+			if len(sample.Records)+len(sample.Gaps) >= n {
+				break
+			}
+		}
+		if ctx.Err() != nil {
+			return out, context.Cause(ctx)
+		}
+		out = append(out, sample)
+	}
+	return out, nil
+}

@@ -1,0 +1,596 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/exporters/rest/jinja"
+)
+
+// A part is one slice of a stream: a partition, a stretch of time, or both.
+type part struct {
+	partition *jinja.Dict // keys of routers; nil if there are none
+	interval  *jinja.Dict // keys of a cursor; nil if there is none
+	extra     *jinja.Dict // extra_fields of parents
+	inject    []injection
+}
+
+// An injection is a value that a slice puts into its requests.
+type injection struct {
+	option *requestOption
+	value  jinja.Value
+}
+
+// mapping is the stream_slice of templates.
+func (p part) mapping() *jinja.Dict {
+	d := &jinja.Dict{Attrs: new(jinja.Dict)}
+	for _, m := range []struct {
+		name string
+		d    *jinja.Dict
+	}{{"partition", p.partition}, {"cursor_slice", p.interval}, {"extra_fields", p.extra}} {
+		if m.d == nil {
+			m.d = new(jinja.Dict)
+		}
+		d.Attrs.Set(m.name, m.d)
+		if m.name == "extra_fields" {
+			continue
+		}
+		for i := range m.d.Len() {
+			k, v := m.d.At(i)
+			d.Set(k, v)
+		}
+	}
+	return d
+}
+
+// label names the slice in gaps and messages.
+func (p part) label() string {
+	m := p.mapping()
+	if m.Len() == 0 {
+		return ""
+	}
+	b, err := jinja.AppendFreshJSON(nil, m)
+	if err != nil {
+		return jinja.Str(m)
+	}
+	return string(b)
+}
+
+// scope adds the slice to the variables.
+func (p part) scope(s scope) scope {
+	m := p.mapping()
+	s = s.with("stream_slice", m, "stream_partition", m, "stream_interval", m)
+	if p.extra != nil {
+		for i := range p.extra.Len() {
+			k, v := p.extra.At(i)
+			if name := jinja.Str(k); s.vars[name] == nil {
+				s.vars[name] = v
+			}
+		}
+	}
+	return s
+}
+
+// A router yields the partitions of a stream. emit gets gaps for what cannot become
+// a partition.
+type router interface {
+	parts(ctx context.Context, v *view, emit func(dataset.Gap) error, yield func(part) error) error
+}
+
+func (n node) routers(field string) router {
+	var rs []router
+	for _, c := range n.children(field) {
+		if !c.check() {
+			continue
+		}
+		switch c.typ() {
+		case "ListPartitionRouter":
+			rs = append(rs, c.listRouter())
+		case "SubstreamPartitionRouter":
+			rs = append(rs, c.substreams())
+		case "GroupingPartitionRouter":
+			size, _ := jinja.Int(c.value("group_size"))
+			if size < 1 {
+				c.problem("group_size", "is not a positive integer")
+			}
+			inner := c.routers("underlying_partition_router")
+			rs = append(rs, &groupRouter{inner, int(size), c.flag("deduplicate", true)})
+		case "UnionPartitionRouter":
+			c.problem("", "union routers are not supported; use one substream router with several parents")
+		default:
+			c.problem("", "is not a partition router")
+		}
+	}
+	switch len(rs) {
+	case 0:
+		return nil
+	case 1:
+		return rs[0]
+	}
+	return productRouter(rs)
+}
+
+type listRouter struct {
+	field  *expr
+	values *template
+	option *requestOption
+}
+
+func (n node) listRouter() router {
+	r := &listRouter{field: n.expr("cursor_field")}
+	if v := n.value("values"); v != nil {
+		r.values = n.template("values", v)
+	}
+	if o, ok := n.child("request_option"); ok {
+		r.option = o.requestOption()
+	}
+	return r
+}
+
+func (r *listRouter) parts(ctx context.Context, v *view, emit func(dataset.Gap) error, yield func(part) error) error {
+	s := v.scope()
+	field, err := s.text(r.field)
+	if err != nil {
+		return err
+	}
+	vals, err := s.tree(r.values, nil, false)
+	if err != nil {
+		return fmt.Errorf("values: %w", err)
+	}
+	l, ok := vals.(*jinja.List)
+	if !ok {
+		return fmt.Errorf("values: %s is not a list", jinja.Repr(vals))
+	}
+	for _, e := range l.Items {
+		p := part{partition: jinja.NewDict(field, e)}
+		if jinja.Truth(e) && r.option != nil {
+			p.inject = []injection{{r.option, e}}
+		}
+		if err := yield(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// substreamRouter yields a partition for each record of its parents, in turn.
+type substreamRouter struct{ parents []parent }
+
+type parent struct {
+	stream *stream
+	key    []string
+	field  *expr
+	option *requestOption
+	extra  [][]*expr
+}
+
+func (n node) substreams() router {
+	r := &substreamRouter{}
+	for _, c := range n.children("parent_stream_configs") {
+		if !c.check() {
+			continue
+		}
+		p := parent{field: c.expr("partition_field")}
+		if s, ok := c.child("stream"); ok {
+			p.stream = s.stream()
+			p.stream.cache(!isFalse(s))
+		}
+		key := c.expr("parent_key")
+		if key != nil {
+			p.key = splitPath(key.Source())
+		}
+		if o, ok := c.child("request_option"); ok {
+			p.option = o.requestOption()
+		}
+		if l, ok := c.value("extra_fields").(*jinja.List); ok {
+			for i, e := range l.Items {
+				var path []*expr
+				if keys, ok := e.(*jinja.List); ok {
+					for _, k := range keys.Items {
+						path = append(path, c.compile("extra_fields", jinja.Str(k)))
+					}
+				} else {
+					c.problem("extra_fields", "item %d is not a path", i)
+				}
+				p.extra = append(p.extra, path)
+			}
+		}
+		if p.stream != nil {
+			r.parents = append(r.parents, p)
+		}
+	}
+	return r
+}
+
+// isFalse reports whether a stream's requester sets use_cache to false.
+func isFalse(s node) bool {
+	r, ok := s.child("retriever")
+	if !ok {
+		return false
+	}
+	q, ok := r.child("requester")
+	return ok && q.value("use_cache") == false
+}
+
+// splitPath splits a path as dpath does: empty segments do not count.
+func splitPath(s string) []string {
+	return strings.FieldsFunc(s, func(r rune) bool { return r == '/' })
+}
+
+func (r *substreamRouter) parts(ctx context.Context, v *view, emit func(dataset.Gap) error, yield func(part) error) error {
+	for _, p := range r.parents {
+		if err := p.parts(ctx, v, emit, yield); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p parent) parts(ctx context.Context, v *view, emit func(dataset.Gap) error, yield func(part) error) error {
+	s := v.scope()
+	field, err := s.text(p.field)
+	if err != nil {
+		return err
+	}
+	var failed error // of yield, which is not the parent's
+	err = p.stream.read(ctx, v, func(it item) error {
+		if it.gap != nil {
+			g := *it.gap
+			g.Detail = fmt.Sprintf("in parent stream %s: %s", p.stream.name, g.Detail)
+			return emit(g)
+		}
+		found := find(it.out, p.key)
+		if len(found) != 1 {
+			return emit(dataset.Gap{Key: it.label(), Code: dataset.Malformed,
+				Detail: fmt.Sprintf("a record of parent stream %s has no %s, so its part of this stream cannot be read", p.stream.name, strings.Join(p.key, "/"))})
+		}
+		c := part{partition: jinja.NewDict(field, found[0].val)}
+		up := it.part.partition
+		if up == nil {
+			up = new(jinja.Dict)
+		}
+		c.partition.Set("parent_slice", up)
+		if p.option != nil && jinja.Truth(found[0].val) {
+			c.inject = []injection{{p.option, found[0].val}}
+		}
+		if p.extra != nil {
+			c.extra = new(jinja.Dict)
+			for _, path := range p.extra {
+				var keys []string
+				for _, x := range path {
+					t, err := s.text(x)
+					if err != nil {
+						return err
+					}
+					keys = append(keys, t)
+				}
+				var val jinja.Value
+				if m := find(it.out, keys); len(m) == 1 {
+					val = m[0].val
+				}
+				c.extra.Set(strings.Join(keys, "."), val)
+			}
+		}
+		if failed = yield(c); failed != nil {
+			return errStopped
+		}
+		return nil
+	})
+	if failed != nil {
+		return failed
+	}
+	if err != nil {
+		return fmt.Errorf("parent stream %s: %w", p.stream.name, err)
+	}
+	return nil
+}
+
+// productRouter yields every combination; the first router wins on equal keys.
+type productRouter []router
+
+func (r productRouter) parts(ctx context.Context, v *view, emit func(dataset.Gap) error, yield func(part) error) error {
+	if len(r) == 1 {
+		return r[0].parts(ctx, v, emit, yield)
+	}
+	var rest []part // of the later routers: read once, in memory
+	if err := r[1:].parts(ctx, v, emit, func(p part) error {
+		if len(rest) >= 1_000_000 {
+			return errors.New("more than a million partitions in a product of routers")
+		}
+		rest = append(rest, p)
+		return nil
+	}); err != nil {
+		return err
+	}
+	return r[0].parts(ctx, v, emit, func(p part) error {
+		for _, q := range rest {
+			if err := yield(p.and(q)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// and combines two slices; p wins.
+func (p part) and(q part) part {
+	c := part{partition: new(jinja.Dict), interval: p.interval, extra: p.extra, inject: slices.Concat(p.inject, q.inject)}
+	for _, d := range []*jinja.Dict{p.partition, q.partition} {
+		if d == nil {
+			continue
+		}
+		for i := range d.Len() {
+			if k, v := d.At(i); !c.partition.Has(k) {
+				c.partition.Set(k, v)
+			}
+		}
+	}
+	if q.extra != nil {
+		if c.extra == nil {
+			c.extra = new(jinja.Dict)
+		}
+		for i := range q.extra.Len() {
+			k, v := q.extra.At(i)
+			c.extra.Set(k, v)
+		}
+	}
+	return c
+}
+
+// groupRouter puts the values of several partitions into one.
+type groupRouter struct {
+	inner router
+	size  int
+	dedup bool
+}
+
+func (r *groupRouter) parts(ctx context.Context, v *view, emit func(dataset.Gap) error, yield func(part) error) error {
+	var key jinja.Value
+	var vals []jinja.Value
+	seen := new(jinja.Dict)
+	flush := func() error {
+		if len(vals) == 0 {
+			return nil
+		}
+		p := part{partition: jinja.NewDict(key, jinja.NewList(vals...))}
+		vals = nil
+		return yield(p)
+	}
+	err := r.inner.parts(ctx, v, emit, func(p part) error {
+		k, val := p.partition.At(0)
+		if r.dedup && seen.Has(val) {
+			return nil
+		}
+		seen.Set(val, true)
+		key, vals = k, append(vals, val)
+		if len(vals) == r.size {
+			return flush()
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return flush()
+}
+
+// A cursor cuts a stream into stretches of time, from the start date to the end. An
+// export always begins at the start: it keeps no state.
+type cursor struct {
+	count              bool // IncrementingCountCursor
+	startValue         *expr
+	start, end         *moment
+	format             string
+	step               jinja.Duration
+	stepped            bool
+	granularity        jinja.Duration
+	startKey, endKey   *expr
+	startOpt, endOpt   *requestOption
+	field              *expr
+	lookback           *expr
+	clientSide         bool
+	dataFeed, strictly bool
+}
+
+// moment is a MinMaxDatetime.
+type moment struct {
+	at, format, least, most *expr
+}
+
+func (n node) moment(field string) *moment {
+	switch v := n.value(field).(type) {
+	case nil:
+		return nil
+	case *jinja.Dict:
+		c, _ := n.child(field)
+		if !c.check() {
+			return nil
+		}
+		return &moment{c.expr("datetime"), c.expr("datetime_format"), c.expr("min_datetime"), c.expr("max_datetime")}
+	default:
+		return &moment{at: n.compile(field, jinja.Str(v))}
+	}
+}
+
+func (n node) cursor() *cursor {
+	if !n.check() {
+		return nil
+	}
+	c := &cursor{field: n.expr("cursor_field")}
+	if n.typ() == "IncrementingCountCursor" {
+		c.count, c.startValue = true, n.expr("start_value")
+		if o, ok := n.child("start_value_option"); ok {
+			c.startOpt = o.requestOption()
+		}
+		return c
+	}
+	c.start, c.end, c.format = n.moment("start_datetime"), n.moment("end_datetime"), n.d.Text("datetime_format")
+	c.step, c.stepped = n.duration("step")
+	var gran bool
+	c.granularity, gran = n.duration("cursor_granularity")
+	if c.stepped != gran {
+		n.problem("step", "and cursor_granularity must be set together")
+	}
+	if c.stepped && !c.step.Add(time.Unix(0, 0)).After(time.Unix(0, 0)) {
+		n.problem("step", "is not a positive duration")
+	}
+	c.startKey, c.endKey = n.expr("partition_field_start"), n.expr("partition_field_end")
+	if o, ok := n.child("start_time_option"); ok {
+		c.startOpt = o.requestOption()
+	}
+	if o, ok := n.child("end_time_option"); ok {
+		c.endOpt = o.requestOption()
+	}
+	if n.has("clamping") {
+		n.problem("clamping", "is not supported")
+	}
+	c.lookback = n.expr("lookback_window")
+	c.clientSide, c.dataFeed, c.strictly = n.flag("is_client_side_incremental", false), n.flag("is_data_feed", false), n.flag("is_compare_strictly", false)
+	return c
+}
+
+// value evaluates a moment; formats are its own or that of the cursor.
+func (m *moment) value(s scope, fallback string) (time.Time, error) {
+	format, err := s.textOr(m.format, "")
+	if err != nil {
+		return time.Time{}, err
+	}
+	parse := func(x *expr) (time.Time, bool, error) {
+		if x == nil {
+			return time.Time{}, false, nil
+		}
+		v, err := s.value(x, nil)
+		if err != nil {
+			return time.Time{}, false, err
+		}
+		if v == "" || v == nil {
+			return time.Time{}, false, nil
+		}
+		for _, f := range []string{format, fallback} {
+			if f == "" {
+				continue
+			}
+			if t, perr := jinja.ParseTime(v, f); perr == nil {
+				return t.Time(), true, nil
+			} else if f == format || format == "" {
+				err = perr
+			}
+		}
+		if iso, perr := jinja.ParseISO(jinja.Str(v)); perr == nil {
+			return iso.Time(), true, nil
+		}
+		return time.Time{}, false, err
+	}
+	t, ok, err := parse(m.at)
+	if err != nil {
+		return t, err
+	}
+	if !ok {
+		return t, errors.New("the date is empty")
+	}
+	if least, ok, err := parse(m.least); err != nil || ok && t.Before(least) {
+		if err != nil {
+			return t, err
+		}
+		t = least
+	}
+	if most, ok, err := parse(m.most); err != nil || ok && t.After(most) {
+		if err != nil {
+			return t, err
+		}
+		t = most
+	}
+	return t, nil
+}
+
+// bounds evaluates start and end.
+func (c *cursor) bounds(v *view) (from, to time.Time, err error) {
+	s := v.scope()
+	if from, err = c.start.value(s, c.format); err != nil {
+		return from, to, fmt.Errorf("start_datetime: %w", err)
+	}
+	to = v.started
+	if c.end != nil {
+		if to, err = c.end.value(s, c.format); err != nil {
+			return from, to, fmt.Errorf("end_datetime: %w", err)
+		}
+	}
+	return from, to, nil
+}
+
+// maxIntervals bounds the slices of one cursor.
+const maxIntervals = 1_000_000
+
+// intervals yields the stretches of time, as additions to base.
+func (c *cursor) intervals(v *view, base part, yield func(part) error) error {
+	s := v.scope()
+	if c.count {
+		start := jinja.Value(int64(0))
+		if c.startValue != nil {
+			var err error
+			if start, err = s.value(c.startValue, nil); err != nil {
+				return err
+			}
+		}
+		p := base
+		p.interval = jinja.NewDict("start", start)
+		if c.startOpt != nil {
+			p.inject = append(slices.Clone(base.inject), injection{c.startOpt, start})
+		}
+		return yield(p)
+	}
+	from, to, err := c.bounds(v)
+	if err != nil {
+		return err
+	}
+	startKey, err := s.textOr(c.startKey, "start_time")
+	if err != nil {
+		return err
+	}
+	endKey, err := s.textOr(c.endKey, "end_time")
+	if err != nil {
+		return err
+	}
+	emit := func(a, b time.Time) error {
+		lo, hi := jinja.FormatTime(jinja.NewDateTime(a), c.format), jinja.FormatTime(jinja.NewDateTime(b), c.format)
+		p := base
+		p.interval = jinja.NewDict(startKey, lo, endKey, hi)
+		p.inject = slices.Clone(base.inject)
+		if c.startOpt != nil {
+			p.inject = append(p.inject, injection{c.startOpt, lo})
+		}
+		if c.endOpt != nil {
+			p.inject = append(p.inject, injection{c.endOpt, hi})
+		}
+		return yield(p)
+	}
+	if !from.Before(to) {
+		return fmt.Errorf("the start date %s is not before the end %s, so nothing would be read", from.Format(time.RFC3339), to.Format(time.RFC3339))
+	}
+	if !c.stepped {
+		return emit(from, to)
+	}
+	for n, a := 0, from; a.Before(to); n++ {
+		if n >= maxIntervals {
+			return fmt.Errorf("more than %d slices from %s", maxIntervals, from)
+		}
+		next := c.step.Add(a)
+		if !next.After(a) {
+			return errors.New("the step does not move on")
+		}
+		b := c.granularity.Neg().Add(next)
+		if !next.Before(to) {
+			b = to
+		}
+		if err := emit(a, b); err != nil {
+			return err
+		}
+		a = next
+	}
+	return nil
+}
