@@ -141,17 +141,20 @@ func (k *packer) put(ctx context.Context, name string, data []byte) (*Placement,
 	}
 	k.mu.Lock()
 	if k.batch.tar == nil {
-		k.batch.tar = make([]byte, 0, frameSize+smallMember+tarBlock)
+		k.batch.tar = make([]byte, 0, k.frame()+smallMember+tarBlock)
 	}
 	k.batch.tar = appendMember(k.batch.tar, name, data)
 	k.batch.members = append(k.batch.members, p)
 	var full batch
-	if len(k.batch.tar) >= frameSize {
+	if len(k.batch.tar) >= k.frame() {
 		full, k.batch = k.batch, batch{}
 	}
 	k.mu.Unlock()
 	return p, k.putBatch(ctx, full)
 }
+
+// frame is how many bytes of small members make a frame: fewer in small packs.
+func (k *packer) frame() int { return int(min(frameSize, k.limit)) }
 
 func appendMember(tar []byte, name string, data []byte) []byte {
 	tar = appendTarHeader(tar, name, int64(len(data)))
