@@ -18,6 +18,7 @@ import (
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
 	"github.com/dwp/sallyport/internal/config"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/urfave/cli/v2"
 )
 
@@ -71,6 +72,73 @@ func TestSignalDecidesTheExitCode(t *testing.T) {
 		}
 		if got := exitOf(ctx, nil); got.code != exitOK {
 			t.Errorf("%v after all was done: exit code %d; want 0", sig, got.code)
+		}
+	}
+}
+
+// For each exporter that is built in: what `config check` accepts of its settings the
+// published schema accepts, and what it refuses the schema refuses.
+func TestPublishedSchemaAgreesWithConfigCheck(t *testing.T) {
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(config.Schema(kinds())))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource(config.SchemaID, doc); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := compiler.Compile(config.SchemaID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// JSON is YAML, so one text serves both.
+	check := func(what string, exporter string, with map[string]any, want bool) {
+		t.Helper()
+		text, err := json.Marshal(map[string]any{"version": 1, "store": "archive",
+			"keys":     map[string]string{"recipients": "r", "signing_key": "s", "allowed_signers": "a"},
+			"services": map[string]any{"x": map[string]any{"owner": "o", "classification": "OFFICIAL", "exporter": exporter, "with": with}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		instance, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, checkErr := config.Parse("/x/sallyport.yaml", text, config.Options{Kinds: kinds()})
+		schemaErr := schema.Validate(instance)
+		if (checkErr == nil) != want || (schemaErr == nil) != want {
+			t.Errorf("%s: check says %v; the schema says %v", what, checkErr, schemaErr)
+		}
+	}
+	samples := map[exporters.OptionType][2]any{ // a good and a bad value
+		exporters.TextOption: {"text", 1}, exporters.PathOption: {"path", 1}, exporters.SecretOption: {"env:NAME", "hunter2"},
+		exporters.BoolOption: {true, "yes"}, exporters.IntOption: {3, "3"}, exporters.DurationOption: {"30s", "30"},
+		exporters.ListOption: {[]string{"a"}, "a"}, exporters.MapOption: {map[string]any{"a": "b"}, "a"},
+	}
+	for _, k := range kinds() {
+		settings := func(change string, value any) map[string]any {
+			with := map[string]any{}
+			for _, o := range k.Options {
+				with[o.Name] = samples[o.Type][0]
+				if o.Enum != nil {
+					with[o.Name] = o.Enum[0]
+				}
+			}
+			if change != "" {
+				with[change] = value
+			}
+			return with
+		}
+		check(k.Name+" with everything", k.Name, settings("", nil), true)
+		check(k.Name+" with an unknown setting", k.Name, settings("no_such_setting", 1), false)
+		for _, o := range k.Options {
+			check(fmt.Sprintf("%s with a wrong %s", k.Name, o.Name), k.Name, settings(o.Name, samples[o.Type][1]), false)
+			without := settings("", nil)
+			delete(without, o.Name)
+			check(fmt.Sprintf("%s without %s", k.Name, o.Name), k.Name, without, !o.Required)
+			if o.Enum != nil {
+				check(fmt.Sprintf("%s with %s not in the list", k.Name, o.Name), k.Name, settings(o.Name, "no such value"), false)
+			}
 		}
 	}
 }

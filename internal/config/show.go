@@ -138,7 +138,9 @@ func freeTree(m map[string]any) any {
 	}
 	t := Tree{}
 	for _, k := range slices.Sorted(maps.Keys(m)) {
-		t = append(t, Pair{k, freeValue(m[k])})
+		if m[k] != time.Duration(0) { // how a kind says that its default is none
+			t = append(t, Pair{k, freeValue(m[k])})
+		}
 	}
 	return t
 }
