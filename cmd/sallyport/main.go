@@ -135,6 +135,7 @@ func commands() []command {
 		verifyCommand(),
 		restoreCommand(),
 		bundleCommand(),
+		proveCommand(),
 		keysCommand(),
 		scheduleCommand(),
 		configCommand(),
