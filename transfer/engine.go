@@ -70,6 +70,21 @@ func (e *engine) failed(ctx context.Context, stream string, err error) error {
 	return nil
 }
 
+// continuable reports whether another run could go on with a query: that is what the
+// journal remembers of a blob stream. Records are read to their end however long it
+// takes, for another run would have to begin anew.
+func (e *engine) continuable(q exporters.Query) bool {
+	return len(q.Streams) == 1 && q.Streams[0].Blobs && e.Options.State != ""
+}
+
+// known reports whether an earlier run has what a record says, so that taking it costs
+// no time and the next run gets further than this one.
+func known(r *dataset.Record) bool {
+	_, ok := archivedBlob(r.Blob)
+	return ok || r.Blob == nil
+}
+
+// errLate ends the reading of a blob stream.
 var errLate = errors.New("the run's time is up")
 
 // read reads one query into its sinks.
@@ -98,7 +113,7 @@ func (e *engine) read(ctx context.Context, q exporters.Query, sinks map[string]*
 // records hands each record of a query to its sink.
 func (e *engine) records(ctx context.Context, q exporters.Query, sinks map[string]*sink, fetchers *errgroup.Group) error {
 	for r, err := range e.view.Read(ctx, q) {
-		if err == nil && e.Options.Now().After(e.deadline) {
+		if err == nil && e.continuable(q) && !known(&r) && e.Options.Now().After(e.deadline) {
 			e.late.Store(true)
 			err = errLate
 		}

@@ -45,11 +45,12 @@ func Export(ctx context.Context, j Job) (*archive.Decision, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open source: %w", err)
 	}
-	for {
+	for before := int64(-1); ; {
 		d, more, err := j.run(ctx, view)
-		if err != nil || !more {
+		if err != nil || !more || d.Manifest.Counts.Records <= before { // no further than the run before
 			return d, errors.Join(err, view.Close())
 		}
+		before = d.Manifest.Counts.Records
 	}
 }
 
