@@ -28,8 +28,8 @@ type listHead struct {
 	Format  string     `json:"format"`
 	Store   dataset.ID `json:"store"`
 	Service string     `json:"service"`
-	Run     RunID      `json:"run"`          // that wrote the packs
-	By      RunID      `json:"by,omitempty"` // that wrote the list
+	Run     RunID      `json:"run"` // that wrote the packs
+	By      RunID      `json:"by"`  // that wrote the list
 }
 
 // encodeList writes the packs of one origin run as JSON Lines, sorted by hash.
@@ -55,7 +55,7 @@ func (a *Archive) ParseList(service string, ref ListRef, doc []byte) ([]PackRef,
 	if err == nil {
 		err = belonging{head.Store, head.Service, head.Run}.check(a.ID, service, ref.Run)
 	}
-	if err == nil && head.By != "" && !head.By.Valid() {
+	if err == nil && !head.By.Valid() {
 		err = errors.New("malformed run id")
 	}
 	var total int64

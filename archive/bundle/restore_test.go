@@ -96,6 +96,26 @@ func TestCommandThatRestoreTextGivesTakesAllItsSteps(t *testing.T) {
 	}
 }
 
+func TestSpecificationHasTheStepsOfRestoreText(t *testing.T) {
+	t.Parallel()
+	var steps [2]string
+	for i, path := range []string{"restore.md", "../../docs/archive-format.md"} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		script := shellBlocks(t, string(text))
+		from := strings.Index(script, "signed() {")
+		if from < 0 {
+			t.Fatalf("%s does not check signatures", path)
+		}
+		steps[i] = script[from:]
+	}
+	if steps[0] != steps[1] {
+		t.Error("the commands of docs/archive-format.md are not those of RESTORE.md")
+	}
+}
+
 func TestSpecificationRestoresFromTheStoreItself(t *testing.T) {
 	t.Parallel()
 	needTools(t)
