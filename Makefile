@@ -4,7 +4,7 @@
 # make bench    measure, beside other tools where they can be had
 # make fuzz     fuzz every target for FUZZTIME each
 # make crash    the exhaustive forms of the tests that make test samples
-# make docs     regenerate docs/cli.md
+# make docs     regenerate docs/cli.md and docs/exporters.md
 # make fixtures rebuild the golden archives
 # make install  to PREFIX: the binary, its manual page and completions
 
@@ -47,8 +47,10 @@ crash:
 	SALLYPORT_EXHAUSTIVE=1 bash hack/test.sh -timeout 4h ./...
 
 docs:
-	$(GO) run ./cmd/sallyport docs > docs/cli.md.new
+	$(GO) run ./cmd/sallyport docs cli > docs/cli.md.new
+	$(GO) run ./cmd/sallyport docs exporters > docs/exporters.md.new
 	mv docs/cli.md.new docs/cli.md
+	mv docs/exporters.md.new docs/exporters.md
 
 fixtures:
 	$(GO) generate ./fixtures/...

@@ -26,9 +26,13 @@ func manCommand() command {
 
 func docsCommand() command {
 	return command{
-		name: "docs", summary: "print docs/cli.md", hidden: true,
+		name: "docs", summary: "print docs/cli.md or docs/exporters.md", args: "[cli|exporters]", max: 1, hidden: true,
 		run: func(_ context.Context, i *invocation) error {
-			_, err := i.out.Write([]byte(reference(i.c.App)))
+			text := reference(i.c.App)
+			if i.arg(0) == "exporters" {
+				text = exporterReference(kinds())
+			}
+			_, err := i.out.Write([]byte(text))
 			return err
 		},
 	}

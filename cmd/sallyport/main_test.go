@@ -22,13 +22,18 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-func TestReferencePageIsUpToDate(t *testing.T) {
-	got, err := os.ReadFile("../../docs/cli.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := reference(newApp(newUI(io.Discard, io.Discard))); string(got) != want {
-		t.Error("docs/cli.md is not what the commands say; run make docs")
+func TestReferencePagesAreUpToDate(t *testing.T) {
+	for page, want := range map[string]string{
+		"cli.md":       reference(newApp(newUI(io.Discard, io.Discard))),
+		"exporters.md": exporterReference(kinds()),
+	} {
+		got, err := os.ReadFile("../../docs/" + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != want {
+			t.Errorf("docs/%s is not what the command says; run make docs", page)
+		}
 	}
 }
 
