@@ -29,11 +29,12 @@ const service = "case-files"
 // A crashScene is a store with a past: two snapshots of which the older is expired, a
 // run that died long ago, and what the source holds now.
 type crashScene struct {
-	world *archivetest.World
-	store *archivetest.Memory
-	state string // of the exporting host
-	known map[dataset.Hash]archivetest.Content
-	next  archivetest.Content
+	world   *archivetest.World
+	store   *archivetest.Memory
+	state   string // of the exporting host
+	scratch string
+	known   map[dataset.Hash]archivetest.Content
+	next    archivetest.Content
 }
 
 var long = 30 * 24 * time.Hour
@@ -46,7 +47,7 @@ func newCrashScene(t testing.TB, seed uint64) *crashScene {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &crashScene{world: w, store: store, state: t.TempDir(), known: map[dataset.Hash]archivetest.Content{}}
+	s := &crashScene{world: w, store: store, state: t.TempDir(), scratch: t.TempDir(), known: map[dataset.Hash]archivetest.Content{}}
 	content := archivetest.NewContent(seed, 40)
 	var first *archive.Decision
 	for i := range 2 {
@@ -194,7 +195,7 @@ func tryPoints(t *testing.T, s *crashScene, points []point) {
 
 // try plays one point on copies of the scene.
 func (s *crashScene) try(ctx context.Context, p point) error {
-	dir, err := os.MkdirTemp("", "crash-*")
+	dir, err := os.MkdirTemp(s.scratch, "point-*")
 	if err != nil {
 		return err
 	}
