@@ -11,7 +11,9 @@ import (
 	"go/token"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -221,4 +223,33 @@ func workedExample(t *testing.T) string {
 		t.Error("what a leaf covers is no JSON")
 	}
 	return out.String()
+}
+
+func TestThreatModelRefersToTestsThatExist(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/threat-model.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refs := regexp.MustCompile("`([a-z0-9/]+): (Test[A-Za-z0-9]+)`").FindAllStringSubmatch(string(text), -1)
+	if len(refs) < 30 {
+		t.Errorf("only %d promises refer to a test", len(refs))
+	}
+	for _, r := range refs {
+		files, err := filepath.Glob("../" + r[1] + "/*_test.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, f := range files {
+			code, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found = found || strings.Contains(string(code), "func "+r[2]+"(t ")
+		}
+		if !found {
+			t.Errorf("there is no test %s in %s", r[2], r[1])
+		}
+	}
 }

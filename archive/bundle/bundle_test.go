@@ -262,6 +262,43 @@ func TestBundleLeavesOutWhatIsDamagedAndNeededByNothing(t *testing.T) {
 	checkBag(t, bag, rep)
 }
 
+func TestNothingOfTheSourceIsReadableWithoutAKey(t *testing.T) {
+	t.Parallel()
+	const marker = "Marchmont"
+	w := newWorld(t)
+	src := new(memory.Source)
+	src.Facts.Filters = []string{marker}
+	src.Add(dataset.Stream{Name: marker + " objects", Blobs: true},
+		dataset.Record{Key: marker + "/letter", Data: []byte(`{"owner":"` + marker + `"}`), Blob: memory.Bytes([]byte(marker))},
+		dataset.Record{Key: marker + "/broken", Data: []byte(`{}`), Blob: memory.Broken(memory.Bytes([]byte(marker)), 1, errors.New(marker))})
+	src.Add(dataset.Stream{Name: marker + " rows"}, dataset.Record{Key: marker, Data: []byte(`{"name":"` + marker + `"}`)})
+	s := w.export(t, src)
+	bag := filepath.Join(t.TempDir(), "bag")
+	if _, err := bundle.Write(t.Context(), w.a, s, bag, bundle.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	files := 0
+	for _, top := range []string{w.store, w.state, bag} {
+		err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			files++
+			data, err := os.ReadFile(path)
+			if strings.Contains(path, marker) || strings.Contains(string(data), marker) {
+				t.Errorf("%s names something of the source", path)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if files < 40 {
+		t.Errorf("only %d files were looked at", files)
+	}
+}
+
 func TestBundleIsWrittenIntoAnEmptyFolderOnly(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
