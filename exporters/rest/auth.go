@@ -266,7 +266,7 @@ type legacySession struct {
 	fixed
 	header, loginURL, validateURL, key string
 	given, user, password              *expr
-	apiURL                             string
+	base                               *expr // of the requester
 
 	mu      sync.Mutex
 	current string
@@ -274,7 +274,7 @@ type legacySession struct {
 
 func (n node) legacySession() authenticator {
 	return &legacySession{header: n.d.Text("header"), loginURL: n.d.Text("login_url"), validateURL: n.d.Text("validate_session_url"),
-		key: n.d.Text("session_token_response_key"), given: n.expr("session_token"), user: n.expr("username"), password: n.expr("password"), apiURL: n.d.Text("api_url")}
+		key: n.d.Text("session_token_response_key"), given: n.expr("session_token"), user: n.expr("username"), password: n.expr("password")}
 }
 
 func (a *legacySession) options(ctx context.Context, v *view, s scope) (options, error) {
@@ -291,13 +291,17 @@ func (a *legacySession) options(ctx context.Context, v *view, s scope) (options,
 }
 
 func (a *legacySession) logIn(ctx context.Context, v *view, s scope) error {
+	base, err := s.text(a.base)
+	if err != nil {
+		return err
+	}
 	given, err := s.text(a.given)
 	if err != nil {
 		return err
 	}
 	if given != "" {
 		v.secrets.add(given)
-		u, err := joinURL(a.apiURL, a.validateURL)
+		u, err := joinURL(base, a.validateURL)
 		if err != nil {
 			return fmt.Errorf("validate_session_url: %w", err)
 		}
@@ -316,7 +320,7 @@ func (a *legacySession) logIn(ctx context.Context, v *view, s scope) error {
 		return err
 	}
 	v.secrets.add(password)
-	u, err := joinURL(a.apiURL, a.loginURL)
+	u, err := joinURL(base, a.loginURL)
 	if err != nil {
 		return fmt.Errorf("login_url: %w", err)
 	}

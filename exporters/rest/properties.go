@@ -150,7 +150,9 @@ func (r *simple) chunked(ctx context.Context, v *view, st *stream, p part, emit 
 			}
 			for i := range it.out.Len() {
 				k, x := it.out.At(i)
-				old.(*jinja.Dict).Set(k, x)
+				if have, ok := old.(*jinja.Dict).Get(k); !ok || !jinja.Equal(have, x) {
+					old.(*jinja.Dict).Set(k, x)
+				}
 			}
 			return nil
 		})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -175,6 +174,9 @@ func (n node) requester() *requester {
 	}
 	if a, ok := n.child("authenticator"); ok {
 		r.auth = a.authenticator()
+		if l, ok := r.auth.(*legacySession); ok {
+			l.base = r.base
+		}
 	}
 	if h, ok := n.child("error_handler"); ok {
 		r.handler = h.errorHandler()
@@ -409,6 +411,3 @@ func (c *call) key() string {
 	b.Write(c.body)
 	return b.String()
 }
-
-// visible is the URL of a call without its query, for messages.
-func visible(u *url.URL) string { return publicURL(u) }

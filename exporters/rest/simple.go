@@ -109,7 +109,7 @@ func (r *simple) readPages(ctx context.Context, v *view, st *stream, p part, mor
 	if err := r.alarm(v, st, p, size, total, pageCount, lastRaw, emit); err != nil {
 		return err
 	}
-	if r.pages.counts() && pageCount > 1 && v.driftCheck {
+	if pageCount > 1 && v.driftCheck {
 		return r.drifted(ctx, v, st, p, base, head, size, more, emit)
 	}
 	return nil
@@ -298,7 +298,7 @@ func roundPage(n int64) bool {
 
 // drifted asks for the first page again. Records that were inserted before it are
 // harmless; if some are gone, the pages behind have moved and records may have slipped
-// through.
+// through. A token that the server gives may be a position too, so it is no exception.
 func (r *simple) drifted(ctx context.Context, v *view, st *stream, p part, base scope, head []jinja.Value, size int64, more []pair, emit func(item) error) error {
 	pg := page{token: r.pages.first(), size: size}
 	t, s, err := r.target(base, p, pg.token, more)
