@@ -61,7 +61,7 @@ func (v *pgView) Get(ctx context.Context, s dataset.Stream, key string, _ int) (
 	if t.stream.Keyless {
 		return dataset.Record{}, errKeyless(s)
 	}
-	c, err := v.acquire(ctx)
+	c, err := v.acquire(ctx, t)
 	if err != nil {
 		return dataset.Record{}, err
 	}

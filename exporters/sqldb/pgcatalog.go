@@ -15,6 +15,7 @@ import (
 // A pgCatalog is what a database says of itself, within one snapshot.
 type pgCatalog struct {
 	relations   []pgRelation
+	partitions  []uint32
 	columns     map[uint32][]pgColumn
 	constraints map[uint32][]pgConstraint
 	indexes     map[uint32][]pgIndex
@@ -35,7 +36,15 @@ type pgRelation struct {
 	Comment      string
 }
 
-func (r pgRelation) quoted() string { return doubleQuoted(r.Schema) + "." + doubleQuoted(r.Name) }
+// from names the table without its heirs, which are streams of their own, and with its
+// partitions, which are not.
+func (r pgRelation) from() string {
+	name := doubleQuoted(r.Schema) + "." + doubleQuoted(r.Name)
+	if r.Kind == "p" {
+		return name
+	}
+	return "ONLY " + name
+}
 
 type pgColumn struct {
 	Table               uint32
@@ -110,26 +119,29 @@ func pgRows[T any](ctx context.Context, c *pgx.Conn, what, sql string, args ...a
 	return all, nil
 }
 
-func readPgCatalog(ctx context.Context, c *pgx.Conn) (*pgCatalog, error) {
+// listPgTables begins a catalogue with what must be locked before the rest is read.
+func listPgTables(ctx context.Context, c *pgx.Conn) (*pgCatalog, error) {
 	cat := &pgCatalog{
 		columns:     make(map[uint32][]pgColumn),
 		constraints: make(map[uint32][]pgConstraint),
 		indexes:     make(map[uint32][]pgIndex),
 	}
 	rels, err := pgRows[pgRelation](ctx, c, "tables", `SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
-			NOT (has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')), c.relispartition, c.relrowsecurity,
+			NOT coalesce(has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'), true), c.relispartition, c.relrowsecurity,
 			coalesce(pg_get_partkeydef(c.oid), ''), coalesce(obj_description(c.oid, 'pg_class'), '')
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't' AND `+userSpace+` ORDER BY 2, 3`)
 	if err != nil {
 		return nil, err
 	}
-	if err := cat.sift(ctx, c, rels); err != nil {
-		return nil, err
-	}
+	return cat, cat.sift(ctx, c, rels)
+}
+
+// read completes the catalogue.
+func (cat *pgCatalog) read(ctx context.Context, c *pgx.Conn) error {
 	columns, err := pgRows[pgColumn](ctx, c, "columns", pgColumnsQuery)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, col := range columns {
 		cat.columns[col.Table] = append(cat.columns[col.Table], col)
@@ -139,7 +151,7 @@ func readPgCatalog(ctx context.Context, c *pgx.Conn) (*pgCatalog, error) {
 		FROM pg_constraint k JOIN pg_namespace n ON n.oid = k.connamespace
 		WHERE k.conrelid <> 0 AND k.conparentid = 0 AND k.contype IN ('p', 'u', 'f', 'c', 'x') AND `+userSpace+` ORDER BY k.conname`)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, k := range constraints {
 		cat.constraints[k.Table] = append(cat.constraints[k.Table], k)
@@ -150,15 +162,15 @@ func readPgCatalog(ctx context.Context, c *pgx.Conn) (*pgCatalog, error) {
 		WHERE `+userSpace+` AND NOT c.relispartition
 			AND NOT EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = c.oid AND k.contype IN ('p', 'u', 'x')) ORDER BY 2`)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, i := range indexes {
 		cat.indexes[i.Table] = append(cat.indexes[i.Table], i)
 	}
 	if cat.types, err = readPgTypes(ctx, c); err != nil {
-		return nil, err
+		return err
 	}
-	return cat, cat.readDefinitions(ctx, c)
+	return cat.readDefinitions(ctx, c)
 }
 
 // sift keeps the tables whose rows are the database's own, and says what it leaves out.
@@ -177,7 +189,7 @@ func (cat *pgCatalog) sift(ctx context.Context, c *pgx.Conn, rels []pgRelation) 
 		case owned[r.OID]:
 			cat.filters = append(cat.filters, fmt.Sprintf("Table %q belongs to an extension and is not exported.", name))
 		case r.Partition:
-			// Read through its parent.
+			cat.partitions = append(cat.partitions, r.OID) // read through its parent
 		case r.Kind == "f":
 			cat.filters = append(cat.filters, fmt.Sprintf("Foreign table %q is exported as a definition; its rows live in another server.", name))
 			cat.definitions = append(cat.definitions, definition{"foreign table", r.Schema, r.Name, ""})
@@ -237,11 +249,7 @@ func (cat *pgCatalog) table(r pgRelation) (*pgTable, error) {
 		Name: streamName(r.Schema, r.Name), Schema: schema, Keyless: len(schema.PrimaryKey) == 0,
 		Attributes: attributes{Kind: kindPostgres, Schema: r.Schema, Table: r.Name}.raw(),
 	}
-	from := r.quoted()
-	if r.Kind == "r" {
-		from = "ONLY " + from
-	}
-	read, err := newTable(s, from, columns)
+	read, err := newTable(s, r.from(), columns)
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func (v *pgView) readStream(ctx context.Context, s dataset.Stream, q exporters.Q
 	if t.denied {
 		return false, &dataset.Gap{Stream: s.Name, Code: dataset.Denied, Detail: "the role may not select from the table"}
 	}
-	c, err := v.acquire(ctx)
+	c, err := v.acquire(ctx, t)
 	if err != nil {
 		return false, err
 	}
@@ -57,8 +57,8 @@ func (v *pgView) readStream(ctx context.Context, s dataset.Stream, q exporters.Q
 		return false, err
 	}
 	stopped := false
-	if v.snapshot == "" {
-		// Breaking a COPY off costs the connection, and this one is all there is.
+	if v.isMain(c) {
+		// Breaking a COPY off costs the connection, and this one holds the locks.
 		give := yield
 		yield = func(r dataset.Record, err error) bool {
 			stopped = stopped || !give(r, err) // rows after that are thrown away

@@ -53,7 +53,7 @@ func (v *pgView) Split(ctx context.Context, s dataset.Stream, n int) ([]dataset.
 	if t.denied || t.relkind != "r" || !t.split {
 		return whole, nil
 	}
-	c, err := v.acquire(ctx)
+	c, err := v.acquire(ctx, t)
 	if err != nil {
 		return nil, err
 	}

@@ -79,7 +79,10 @@ func (cat *pgCatalog) typesOf(table uint32) []pgType {
 
 // readDefinitions reads what is no table and what no portable schema can say.
 func (cat *pgCatalog) readDefinitions(ctx context.Context, c *pgx.Conn) error {
-	type row struct{ Kind, Schema, Name, SQL string }
+	type row struct {
+		Kind, Schema, Name string
+		SQL                *string // null if it was dropped since
+	}
 	for _, q := range []struct{ what, sql string }{
 		{"views", `SELECT CASE c.relkind WHEN 'v' THEN 'view' ELSE 'materialized view' END, n.nspname::text, c.relname::text, pg_get_viewdef(c.oid)
 			FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -123,7 +126,10 @@ func (cat *pgCatalog) readDefinitions(ctx context.Context, c *pgx.Conn) error {
 			return err
 		}
 		for _, r := range rows {
-			cat.definitions = append(cat.definitions, definition{r.Kind, r.Schema, r.Name, r.SQL})
+			if r.SQL == nil {
+				return fmt.Errorf("%s %s: %w", r.Kind, r.Name, errDDL)
+			}
+			cat.definitions = append(cat.definitions, definition{r.Kind, r.Schema, r.Name, *r.SQL})
 		}
 		if q.what == "large objects" && len(rows) > 0 {
 			cat.filters = append(cat.filters, fmt.Sprintf("%d large objects are listed among the definitions; their bytes are not exported.", len(rows)))

@@ -31,7 +31,9 @@ const pgBegin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 // A pgView is one snapshot of a PostgreSQL database, shared by as many connections as
 // are read at a time. One more connection exports the snapshot and holds an ACCESS
-// SHARE lock on every table, so that none can be truncated or altered below us.
+// SHARE lock on every table, so that none can be truncated or altered below us. Whoever
+// waits to alter a table keeps others from locking it; it is then read over that one
+// connection, as everything is where snapshots cannot be shared.
 type pgView struct {
 	dial     func(ctx context.Context) (*pgx.Conn, error)
 	snapshot string // id; empty if it cannot be shared
@@ -42,10 +44,11 @@ type pgView struct {
 	facts    dataset.Facts
 	ascii    bool // the server's encoding promises nothing: text may be no UTF-8
 
-	slots chan struct{} // one for each connection that may read
-	mu    sync.Mutex
-	idle  []*pgx.Conn
-	shut  bool
+	slots    chan struct{}  // one for each connection that may read
+	mainFree chan *pgx.Conn // main, while nobody reads over it
+	mu       sync.Mutex
+	idle     []*pgx.Conn
+	shut     bool
 }
 
 type pgTable struct {
@@ -78,21 +81,33 @@ func openPostgres(ctx context.Context, cfg *pgx.ConnConfig, o *options) (*pgView
 	dial := func(ctx context.Context) (*pgx.Conn, error) { return pgConnect(ctx, cfg, o) }
 	var err error
 	for range 10 {
-		v := &pgView{dial: dial, slots: make(chan struct{}, o.connections)}
+		v := &pgView{dial: dial, slots: make(chan struct{}, o.connections), mainFree: make(chan *pgx.Conn, 1)}
 		if err = v.open(ctx); err == nil {
 			v.facts.Endpoints = []dataset.Endpoint{{URL: endpointURL(kindPostgres, cfg.Host, cfg.Port, cfg.Database)}}
 			return v, nil
 		}
 		v.Close()
-		var pe *pgconn.PgError
-		if !errors.Is(err, errDDL) && !(errors.As(err, &pe) && pe.Code == "42P01") { // undefined_table
+		if !isDDL(err) {
 			return nil, err
 		}
 	}
 	return nil, fmt.Errorf("%w: tables change faster than they can be locked: %w", exporters.ErrTemporary, err)
 }
 
-var errDDL = errors.New("a table was altered while the view opened")
+var errDDL = errors.New("something was altered while the view opened")
+
+// isDDL tells errors that come of something altered or dropped after the snapshot,
+// which still shows it.
+func isDDL(err error) bool {
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) {
+		switch pe.Code {
+		case "42P01", "42703", "42704", "42883", "3F000", "XX000": // undefined table, column, object, function, schema; cache lookup failed
+			return true
+		}
+	}
+	return errors.Is(err, errDDL)
+}
 
 func (v *pgView) open(ctx context.Context) (err error) {
 	if v.main, err = v.dial(ctx); err != nil {
@@ -104,26 +119,34 @@ func (v *pgView) open(ctx context.Context) (err error) {
 	if err := v.position(ctx); err != nil {
 		return err
 	}
-	cat, err := readPgCatalog(ctx, v.main)
+	cat, err := listPgTables(ctx, v.main)
 	if err != nil {
 		return err
 	}
-	var oids []uint32
+	oids := cat.partitions // locked with their parents
 	for _, rel := range cat.relations {
 		if rel.Denied {
 			continue
 		}
 		oids = append(oids, rel.OID)
-		if _, err := v.main.Exec(ctx, "LOCK TABLE ONLY "+rel.quoted()+" IN ACCESS SHARE MODE"); err != nil {
+		if _, err := v.main.Exec(ctx, "LOCK TABLE "+rel.from()+" IN ACCESS SHARE MODE"); err != nil {
+			var pe *pgconn.PgError
+			if errors.As(err, &pe) && pe.Code == "42501" {
+				err = fmt.Errorf("%w: another table has its name: %w", errDDL, err) // we might read the one we saw
+			}
 			return fmt.Errorf("lock %s: %w", streamName(rel.Schema, rel.Name), pgError(err))
 		}
 	}
 	if err := v.checkLocked(ctx, oids); err != nil {
 		return err
 	}
+	if err := cat.read(ctx, v.main); err != nil {
+		return err
+	}
 	if v.streams, v.tables, err = cat.streams(); err != nil {
 		return err
 	}
+	v.mainFree <- v.main
 	v.defs = cat.definitions
 	v.facts.Filters, v.facts.Notes = cat.filters, append(v.facts.Notes, cat.notes...)
 	return nil
@@ -168,8 +191,6 @@ func (v *pgView) share(ctx context.Context) error {
 		return fmt.Errorf("begin: %w", pgError(err))
 	}
 	v.facts.Notes = append(v.facts.Notes, "The server shares no snapshots; tables were read one after the other over one connection.")
-	v.slots = make(chan struct{}, 1)
-	v.idle = []*pgx.Conn{v.main}
 	return nil
 }
 
@@ -219,8 +240,46 @@ func (v *pgView) join(ctx context.Context, c *pgx.Conn) error {
 	return nil
 }
 
-// acquire returns a connection in the snapshot; give it back with release.
-func (v *pgView) acquire(ctx context.Context) (*pgx.Conn, error) {
+// acquire returns a connection in the snapshot that holds a lock on t; give it back
+// with release.
+func (v *pgView) acquire(ctx context.Context, t *pgTable) (*pgx.Conn, error) {
+	if v.snapshot == "" {
+		return v.acquireMain(ctx)
+	}
+	c, err := v.acquireWorker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = pgExec(ctx, c, "LOCK TABLE "+t.from+" IN ACCESS SHARE MODE NOWAIT")
+	if err == nil {
+		return c, nil
+	}
+	v.release(c)
+	var pe *pgconn.PgError
+	if errors.As(err, &pe) && pe.Code == "55P03" { // lock not available: somebody waits to alter the table
+		return v.acquireMain(ctx)
+	}
+	return nil, fmt.Errorf("lock: %w", err)
+}
+
+// acquireMain waits for the connection that has held all locks from the beginning.
+func (v *pgView) acquireMain(ctx context.Context) (*pgx.Conn, error) {
+	select {
+	case c := <-v.mainFree:
+		v.mu.Lock()
+		shut := v.shut
+		v.mu.Unlock()
+		if shut || c.IsClosed() || c.PgConn().TxStatus() != 'T' {
+			v.mainFree <- c
+			return nil, fmt.Errorf("%w: the view is closed, or its first connection broke", errClosed)
+		}
+		return c, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (v *pgView) acquireWorker(ctx context.Context) (*pgx.Conn, error) {
 	select {
 	case v.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -237,10 +296,7 @@ func (v *pgView) acquire(ctx context.Context) (*pgx.Conn, error) {
 		return c, nil
 	}
 	err := errClosed
-	if !shut && v.snapshot == "" {
-		err = errors.New("the only connection of the view is broken")
-	}
-	if !shut && v.snapshot != "" {
+	if !shut {
 		if c, err = v.dial(ctx); err == nil {
 			err = v.join(ctx, c)
 		}
@@ -252,9 +308,21 @@ func (v *pgView) acquire(ctx context.Context) (*pgx.Conn, error) {
 	return c, nil
 }
 
-// release takes a connection back. One that was broken off is closed, not kept.
+// isMain reports whether c is the connection that must not be broken off.
+func (v *pgView) isMain(c *pgx.Conn) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return c == v.main
+}
+
+// release takes a connection back. A worker that was broken off is closed, not kept.
 func (v *pgView) release(c *pgx.Conn) {
 	v.mu.Lock()
+	if c == v.main {
+		v.mu.Unlock()
+		v.mainFree <- c
+		return
+	}
 	keep := !v.shut && !c.IsClosed() && c.PgConn().TxStatus() == 'T'
 	if keep {
 		v.idle = append(v.idle, c)
@@ -284,17 +352,18 @@ func (v *pgView) Streams(ctx context.Context) ([]dataset.Stream, error) {
 // Facts implements [exporters.Exporter].
 func (v *pgView) Facts() dataset.Facts { return v.facts }
 
-// Close implements [exporters.Exporter].
+// Close implements [exporters.Exporter]. Connections that are being read are closed
+// when the reading ends.
 func (v *pgView) Close() error {
 	v.mu.Lock()
-	idle := v.idle
-	if v.main != nil && !slices.Contains(idle, v.main) {
-		idle = append(idle, v.main)
-	}
-	v.idle, v.main, v.shut = nil, nil, true
+	idle, shut := v.idle, v.shut
+	v.idle, v.shut = nil, true
 	v.mu.Unlock()
 	for _, c := range idle {
 		closeNow(c)
+	}
+	if !shut && v.main != nil {
+		v.main.PgConn().Conn().Close() // frees the locks at once, also if a reading hangs
 	}
 	return nil
 }
@@ -316,7 +385,7 @@ func (v *pgView) Count(ctx context.Context, s dataset.Stream) (int64, error) {
 	if err != nil {
 		return -1, err
 	}
-	c, err := v.acquire(ctx)
+	c, err := v.acquire(ctx, t)
 	if err != nil {
 		return -1, err
 	}
