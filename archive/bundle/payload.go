@@ -246,16 +246,13 @@ func (b *bag) packs(ctx context.Context) error {
 
 func (b *bag) pack(ctx context.Context, p archive.PackRef, total int64) error {
 	name := archive.PackName(b.s.Service, p.SHA256)
-	data, err := b.named(ctx, name, archive.PackSize)
+	data, err := b.readPack(ctx, name, p)
 	var damage *archive.DamageError
 	if errors.As(err, &damage) { // a flip on the way is no damage: read once more
-		data, err = b.named(ctx, name, archive.PackSize)
+		data, err = b.readPack(ctx, name, p)
 	}
 	if err != nil {
 		return err
-	}
-	if int64(len(data)) != p.Size {
-		return &archive.IntegrityError{Name: name, Err: fmt.Errorf("has %d bytes instead of %d", len(data), p.Size)}
 	}
 	if err := b.put(name, data); err != nil {
 		return err
@@ -266,6 +263,30 @@ func (b *bag) pack(ctx context.Context, p archive.PackRef, total int64) error {
 		b.o.Progress(b.done, total)
 	}
 	return nil
+}
+
+// readPack reads a pack into exactly the room that its list says it takes.
+func (b *bag) readPack(ctx context.Context, name string, p archive.PackRef) ([]byte, error) {
+	if p.Size > archive.PackSize {
+		return nil, &archive.IntegrityError{Name: name, Err: fmt.Errorf("claims %d bytes", p.Size)}
+	}
+	r, err := b.a.Store.Open(ctx, name, 0, p.Size+1)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	data := make([]byte, p.Size+1)
+	n, err := io.ReadFull(r, data)
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		err = nil
+	}
+	if err = errors.Join(err, r.Close()); err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	data = data[:n]
+	if got := dataset.Sum(data); got != p.SHA256 || int64(n) != p.Size {
+		return nil, &archive.DamageError{Name: name, Want: p.SHA256, Got: got, Size: int64(n)}
+	}
+	return data, nil
 }
 
 // named reads an object whose name holds its hash.
