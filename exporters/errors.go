@@ -6,6 +6,10 @@ var (
 	// ErrChanged says that a record at the source is not the one in the archive.
 	ErrChanged = errors.New("changed since it was archived")
 
+	// ErrRetained says that a source holds a record under a lock or a legal hold of its
+	// own, so that nobody can delete it now.
+	ErrRetained = errors.New("retained by the source")
+
 	// ErrNotEmpty says that a target holds something already.
 	ErrNotEmpty = errors.New("target is not empty")
 

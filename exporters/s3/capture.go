@@ -472,6 +472,9 @@ func (v *View) Delete(ctx context.Context, s dataset.Stream, r dataset.Record) e
 		if errors.Is(err, s3conn.ErrPrecondition) {
 			return fmt.Errorf("object %q: %w", r.Key, exporters.ErrChanged)
 		}
+		if errors.Is(err, s3conn.ErrLocked) {
+			return fmt.Errorf("object %q: %w: %w", r.Key, exporters.ErrRetained, err)
+		}
 		return err
 	}
 	return fmt.Errorf("object %q: %w", r.Key, fs.ErrNotExist)
