@@ -409,6 +409,51 @@ func TestRestoreTextStopsAtWhatIsNotAsSigned(t *testing.T) {
 	}
 }
 
+// A hostile exporter signs whatever it likes. Its packs and lines are played by tools
+// that add to what the real ones print.
+func TestRestoreTextWritesNothingOutsideItsFolder(t *testing.T) {
+	t.Parallel()
+	needTools(t)
+	w := newWorld(t)
+	src := new(memory.Source)
+	src.Add(dataset.Stream{Name: "objects", Blobs: true}, dataset.Record{Key: "a", Data: []byte(`{}`), Blob: memory.Bytes(nil)})
+	s := w.export(t, src)
+	bag := filepath.Join(t.TempDir(), "bag")
+	if _, err := bundle.Write(t.Context(), w.a, s, bag, bundle.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(bag + "/RESTORE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, evil := range map[string]struct{ tool, script string }{
+		"path":            {"jq", `"$real" "$@" || exit; case "$*" in *work/lines) echo "$empty objects/../../../../../evil";; esac`},
+		"absolute path":   {"jq", `"$real" "$@" || exit; case "$*" in *work/lines) echo "$empty /evil/x";; esac`},
+		"option":          {"jq", `"$real" "$@" || exit; case "$*" in *work/lines) echo "$empty objects/-rf/x";; esac`},
+		"resource":        {"jq", `"$real" "$@" || exit; case "$*" in *records*) echo "../../../evil 0";; esac`},
+		"link in a pack":  {"zstd", `"$real" "$@" || exit; for out; do :; done; mkdir -p "$HOME/t/b"; ln -sfn / "$HOME/t/b/20260301T020000Z-a-1"; tar -r -f "$out" -C "$HOME/t" b/20260301T020000Z-a-1`},
+		"linked file":     {"zstd", `"$real" "$@" || exit; for out; do :; done; mkdir -p "$HOME/t/b/z"; ln -sfn /etc/passwd "$HOME/t/b/z/00000000"; tar -r -f "$out" -C "$HOME/t" b/z/00000000`},
+		"foreign in pack": {"zstd", `"$real" "$@" || exit; for out; do :; done; mkdir -p "$HOME/t"; : >"$HOME/t/evil"; tar -r -f "$out" -C "$HOME/t" evil`},
+	} {
+		real, err := exec.LookPath(evil.tool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tools := t.TempDir()
+		wrapper := fmt.Sprintf("#!/bin/sh\nreal=%s empty=%s\n%s\n", real, dataset.Sum(nil), evil.script)
+		if err := os.WriteFile(filepath.Join(tools, evil.tool), []byte(wrapper), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		out, err := w.shell(t, bag, shellBlocks(t, string(text)), "PATH="+tools+":"+os.Getenv("PATH"))
+		if err == nil || !strings.Contains(out, "not what it should be") {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+		if err := os.RemoveAll(bag + "/restored"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // swapKeys exchanges the sealed files of two run keys, and returns what undoes it.
 func swapKeys(t *testing.T, folder string) (undo func()) {
 	t.Helper()
