@@ -1,0 +1,151 @@
+package retention
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/dwp/sallyport/archive"
+	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/internal/durable"
+)
+
+const ledgerFormat = "sallyport-ledger/1"
+
+// A Fate is what became of an item.
+type Fate string
+
+// The fates.
+const (
+	Deleted  Fate = "deleted"  // by this purge
+	Absent   Fate = "absent"   // it was gone before
+	Changed  Fate = "changed"  // the source has it otherwise than archived: it stays
+	Retained Fate = "retained" // the source holds it under a lock or hold: it stays
+	Held     Fate = "held"     // a hold of the archive, placed since the plan was made: it stays
+	Stays    Fate = "stays"    // without it an older version that stays would come back
+	Failed   Fate = "failed"   // the source failed; it is tried again when the plan is applied again
+)
+
+// A Ledger is one entry about a stretch of a plan's items: an intent before, and a result
+// after.
+type Ledger struct {
+	head
+	Plan    dataset.Hash   `json:"plan"`
+	Written archive.Time   `json:"written"`
+	From    int            `json:"from"` // first item
+	To      int            `json:"to"`   // behind the last
+	Fates   map[Fate]int64 `json:"fates,omitempty"`
+	Annex   dataset.Hash   `json:"annex,omitzero"` // of a result: sealed list of [LedgerLine]
+}
+
+// Intent reports whether the entry says what is about to be done.
+func (l *Ledger) Intent() bool { return l.Annex.IsZero() }
+
+// A LedgerLine says what became of one item.
+type LedgerLine struct {
+	Item   int    `json:"item"`
+	Fate   Fate   `json:"fate"`
+	Detail string `json:"detail,omitempty"` // what the source said
+}
+
+// ledgers returns the entries about plans of a service.
+func (o *Office) ledgers(ctx context.Context, service string) ([]Ledger, error) {
+	docs, err := folder(ctx, o.Archive, service, "purges")
+	if err != nil {
+		return nil, err
+	}
+	var list []Ledger
+	for _, d := range docs {
+		if d.format != ledgerFormat {
+			continue
+		}
+		var l Ledger
+		if _, err := o.verified(ctx, service, nsLedger, d, &l, &l.head, ledgerFormat, func() archive.Time { return l.Written }); err != nil {
+			return nil, err
+		}
+		list = append(list, l)
+	}
+	return list, nil
+}
+
+// A book is a host's own record of what became of the items of one plan. Each line is
+// durable before the next act: an item is written down as tried before its deletion, and
+// with its fate after. It names items by number, so it holds nothing of the source.
+type book struct {
+	journal *durable.Journal
+	tried   map[int]bool
+	fates   map[int]Fate
+}
+
+// openBook reads the book of a plan, or begins it.
+func openBook(d *durable.Dir, plan dataset.Hash, items int) (*book, error) {
+	b := &book{tried: map[int]bool{}, fates: map[int]Fate{}}
+	var err error
+	b.journal, err = d.OpenJournal("purge-"+plan.String(), func(line []byte) error {
+		kind, rest, _ := strings.Cut(string(line), " ")
+		number, fate, _ := strings.Cut(rest, " ")
+		n, err := strconv.Atoi(number)
+		switch {
+		case err != nil || n < 0 || n >= items:
+			return fmt.Errorf("%w: item %q", durable.ErrDamaged, number)
+		case kind == "try" && fate == "":
+			b.tried[n] = true
+		case kind == "end" && slices.Contains([]Fate{Deleted, Absent, Changed, Retained, Held, Stays, Failed}, Fate(fate)):
+			b.fates[n] = Fate(fate)
+		default:
+			return fmt.Errorf("%w: %q", durable.ErrDamaged, line)
+		}
+		return nil
+	})
+	return b, err
+}
+
+func (b *book) try(n int) error {
+	if b.tried[n] {
+		return nil
+	}
+	if err := b.journal.Append(fmt.Appendf(nil, "try %d", n)); err != nil {
+		return fmt.Errorf("nothing was deleted: %w", err)
+	}
+	b.tried[n] = true
+	return nil
+}
+
+func (b *book) end(n int, f Fate) error {
+	if b.fates[n] == f {
+		return nil
+	}
+	b.fates[n] = f
+	return b.journal.Append(fmt.Appendf(nil, "end %d %s", n, f))
+}
+
+// adopt takes over from the store what another host wrote down about the plan.
+func (o *Office) adopt(ctx context.Context, p *SignedPlan, b *book) error {
+	entries, err := o.ledgers(ctx, p.Service)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(entries, func(x, y Ledger) int { return x.Written.Compare(y.Written.Time) })
+	for _, l := range entries {
+		if l.Plan != p.Hash || l.Intent() {
+			continue
+		}
+		var lines []LedgerLine
+		if err := o.annex(ctx, p.Service, l.Annex, &lines); err != nil {
+			return fmt.Errorf("ledger: %w", err)
+		}
+		for _, line := range lines {
+			if _, known := b.fates[line.Item]; known {
+				continue
+			}
+			if line.Item < 0 || line.Item >= int(p.Counts.Items) {
+				return &archive.IntegrityError{Name: "ledger of plan " + p.Hash.String(), Err: errors.New("is about items that the plan does not have")}
+			}
+			b.fates[line.Item] = line.Fate
+		}
+	}
+	return nil
+}
