@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/dwp/sallyport/dataset"
@@ -156,6 +157,9 @@ func ParseLine(line []byte) (*Line, error) {
 }
 
 func (l *Line) check() error {
+	if l.HasBlob && !linePath(l.Path) {
+		return fmt.Errorf("path %q is not one that is written", l.Path)
+	}
 	var sum int64
 	for i, s := range l.Location {
 		if s.Pack < 0 || s.Offset < 0 || s.Length < 1 || s.Size < 1 || s.Size > SegmentSize || !memberName(s.Member) {
@@ -167,6 +171,26 @@ func (l *Line) check() error {
 		return fmt.Errorf("segments hold %d bytes of %d", sum, l.Size)
 	}
 	return nil
+}
+
+// linePath reports whether p has the form of a path of a line. Whoever restores with
+// stock tools makes files of that name, so it must be harmless whoever signed it.
+func linePath(p string) bool {
+	folder, rest, _ := strings.Cut(p, "/")
+	if folder != "objects" && folder != "versions" {
+		return false
+	}
+	prev := byte('/')
+	for i := range len(rest) {
+		switch c := rest[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte("_=+,@~", c) >= 0:
+		case prev != '/' && (c == '.' || c == '-' || c == '/'):
+		default:
+			return false
+		}
+		prev = rest[i]
+	}
+	return prev != '/'
 }
 
 func parseKey(text, b64 *string) (string, error) {

@@ -135,6 +135,8 @@ func (s *Section) Entry(ctx context.Context, e Entry) error {
 		if err := s.name(&l); err != nil {
 			return fmt.Errorf("stream %q: %w", s.sw.stream.Name, err)
 		}
+	} else if e.HasBlob {
+		return fmt.Errorf("stream %q: a blob in a stream of records", s.sw.stream.Name)
 	}
 	p := pending{line: l, segments: e.Segments}
 	if e.Archived != nil {
