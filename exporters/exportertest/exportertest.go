@@ -11,7 +11,7 @@
 //   - A record belongs to a stream that was asked for, and has either Data (one JSON
 //     object without duplicate names) or a Gap whose code is in the closed table.
 //   - Identities are unique, and the ordinals of a key are 0 to n-1. In a blob stream
-//     keys rise in byte order and the ordinals of a key fall, newest first. The key
+//     that is read alone keys rise in byte order and the ordinals of a key fall, newest first. The key
 //     of a keyless record is the SHA-256 of its canonical form.
 //   - One view read twice gives the same records.
 //   - The ranges of a Splitter, in order, are the stream; After a record's cursor come

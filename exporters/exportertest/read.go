@@ -109,11 +109,11 @@ func (c *checker) checkKeyless(s dataset.Stream, r dataset.Record) {
 }
 
 // checkIdentities expects unique identities, complete ordinals, and the order of blob
-// streams.
+// streams that are read alone: those of a group come as their records do.
 func (c *checker) checkIdentities(unit []dataset.Stream, recs []seen) {
 	blobs := make(map[string]bool)
 	for _, s := range unit {
-		blobs[s.Name] = s.Blobs
+		blobs[s.Name] = s.Blobs && len(unit) == 1
 	}
 	type key struct{ stream, key string }
 	ordinals := make(map[key][]int)

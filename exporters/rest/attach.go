@@ -74,9 +74,8 @@ func (a *attachment) each(ctx context.Context, v *view, st *stream, it item, key
 			g := dataset.Gap{Stream: f.stream, Key: f.key, Code: dataset.BadAttachment, Detail: v.secrets.clean(err.Error())}
 			rec = dataset.Record{Stream: f.stream, Key: f.key, Gap: &g}
 		}
-		err = yield(rec)
-		f.close()
-		if err != nil {
+		v.held.add(f)
+		if err := yield(rec); err != nil {
 			return err
 		}
 	}
@@ -298,6 +297,9 @@ func (f *file) open(ctx context.Context, off, n int64) (io.ReadCloser, error) {
 		body.Close()
 		body = nil
 	}
+	if f.v.isClosed() {
+		return nil, errors.New("the view is closed")
+	}
 	if body == nil {
 		var err error
 		if body, err = f.reopen(ctx, off); err != nil {
@@ -337,6 +339,35 @@ func (f *file) reopen(ctx context.Context, off int64) (io.ReadCloser, error) {
 	}
 	resp.Body.Close()
 	return nil, fmt.Errorf("the link answered %d to a range", resp.StatusCode)
+}
+
+// maxHeld is how many first responses wait for whoever reads the file. One that had to
+// give way is requested again.
+const maxHeld = 8
+
+// heldFiles are files whose first response waits to be read.
+type heldFiles struct {
+	mu    sync.Mutex
+	files []*file
+}
+
+func (h *heldFiles) add(f *file) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.files = append(h.files, f)
+	if len(h.files) > maxHeld {
+		h.files[0].close()
+		h.files = h.files[1:]
+	}
+}
+
+func (h *heldFiles) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, f := range h.files {
+		f.close()
+	}
+	h.files = nil
 }
 
 // close ends a body that nobody took over.

@@ -27,6 +27,7 @@ type view struct {
 	secrets  *redactor
 	budget   *apiBudget
 	cache    responseCache
+	held     heldFiles
 	facts    *facts
 	homes    map[string]bool // origins that the configuration decides
 	stateDir string
@@ -45,6 +46,7 @@ type view struct {
 
 	once    sync.Mutex
 	streams []*stream // all, once they are known
+	closed  bool
 }
 
 func (v *view) scope() scope {
@@ -93,6 +95,9 @@ func (v *view) Streams(ctx context.Context) ([]dataset.Stream, error) {
 func (v *view) all(ctx context.Context) ([]*stream, error) {
 	v.once.Lock()
 	defer v.once.Unlock()
+	if v.closed {
+		return nil, errors.New("the view is closed")
+	}
 	if v.streams != nil {
 		return v.streams, nil
 	}
@@ -245,7 +250,11 @@ func (v *view) Facts() dataset.Facts {
 
 // Close implements [exporters.Exporter].
 func (v *view) Close() error {
+	v.held.close()
 	v.client.http.CloseIdleConnections()
+	v.once.Lock()
+	v.closed = true
+	v.once.Unlock()
 	return nil
 }
 
@@ -262,6 +271,12 @@ func (v *view) Read(ctx context.Context, q exporters.Query) iter.Seq2[dataset.Re
 			yield(dataset.Record{}, v.redacted(err))
 		}
 	}
+}
+
+func (v *view) isClosed() bool {
+	v.once.Lock()
+	defer v.once.Unlock()
+	return v.closed
 }
 
 // redacted keeps secrets out of an error's text, and the error otherwise whole.
@@ -303,6 +318,9 @@ func (v *view) read(ctx context.Context, q exporters.Query, yield func(dataset.R
 			return fmt.Errorf("streams %q and %q are not of one group", name, n)
 		}
 		name, files, records = n, files || isFiles, records || !isFiles
+	}
+	if files && !records {
+		return fmt.Errorf("%s is read together with its records: its files come in their order", name+filesSuffix)
 	}
 	all, err := v.all(ctx)
 	if err != nil {
