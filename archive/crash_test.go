@@ -1,11 +1,14 @@
 package archive_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"sync"
@@ -209,6 +212,9 @@ func (s *crashScene) try(ctx context.Context, p point) error {
 	if err := s.allClean(ctx, w); err != nil {
 		return fmt.Errorf("after the fault: %w", err)
 	}
+	if err := nothingInTheClear(store, dir); err != nil {
+		return fmt.Errorf("after the fault: %w", err)
+	}
 	if p.again > 0 {
 		q := p
 		q.op, q.job = p.again, crashJobs[0]
@@ -242,7 +248,38 @@ func (s *crashScene) try(ctx context.Context, p point) error {
 	if err := s.allClean(ctx, w); err != nil {
 		return fmt.Errorf("in the end: %w", err)
 	}
-	return store.Misuse()
+	return errors.Join(nothingInTheClear(store, dir), store.Misuse())
+}
+
+// secrets are pieces of what the source holds, and of its names.
+var secrets = [][]byte{[]byte("object-0"), []byte("dir1/"), []byte(`"row `), []byte("below a file"), []byte("GLACIER"), []byte("AGE-SECRET-KEY")}
+
+// nothingInTheClear looks for secrets in everything that is stored, and in everything
+// that lies on the exporting host but its own key.
+func nothingInTheClear(store *archivetest.Memory, dir string) error {
+	found := func(where string, data []byte) error {
+		for _, s := range secrets {
+			if bytes.Contains(data, s) {
+				return fmt.Errorf("%s has %q in the clear", where, s)
+			}
+		}
+		return nil
+	}
+	for _, name := range store.Names() {
+		if err := found(name, append([]byte(name), store.Bytes(name)...)); err != nil {
+			return err
+		}
+	}
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || d.Name() == "host.key" {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return found(path, append([]byte(path), data...))
+	})
 }
 
 // strike runs the job of p under its fault, and returns the state directory as the
