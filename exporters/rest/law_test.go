@@ -92,6 +92,13 @@ func TestTheFirstRecordsAreShown(t *testing.T) {
 	}
 }
 
+func TestTheStarterManifestRuns(t *testing.T) {
+	t.Parallel()
+	if r, err := Lint(fixtures.Starter); err != nil || !r.Runs || len(r.Streams) != 2 {
+		t.Errorf("%+v %v", r, err)
+	}
+}
+
 func TestAnExportCanBeCancelled(t *testing.T) {
 	t.Parallel()
 	desk := fixtures.NewDesk(40)
