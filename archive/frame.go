@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -27,7 +26,27 @@ type codec struct {
 	tmp []byte
 }
 
-var codecs = sync.Pool{New: func() any {
+// codecs keeps codecs for their next use. A sync.Pool would lose them at each garbage
+// collection, of which a memory limit makes many; one takes some 4 MiB.
+var codecs = make(chan *codec, 8)
+
+func getCodec() *codec {
+	select {
+	case c := <-codecs:
+		return c
+	default:
+		return newCodec()
+	}
+}
+
+func (c *codec) free() {
+	select {
+	case codecs <- c:
+	default:
+	}
+}
+
+func newCodec() *codec {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(frameSize),
 		zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(true), zstd.WithZeroFrames(true))
 	if err != nil {
@@ -39,13 +58,13 @@ var codecs = sync.Pool{New: func() any {
 		panic(err)
 	}
 	return &codec{enc: enc, dec: dec}
-}}
+}
 
 // compress appends one frame that holds raw to dst, and makes sure that it decodes to
 // raw again before anyone relies on it.
 func compress(dst, raw []byte) ([]byte, error) {
-	c := codecs.Get().(*codec)
-	defer codecs.Put(c)
+	c := getCodec()
+	defer c.free()
 	start := len(dst)
 	dst = c.enc.EncodeAll(raw, dst)
 	if cap(c.tmp) < maxFrame {
@@ -61,8 +80,8 @@ func compress(dst, raw []byte) ([]byte, error) {
 // decompress decodes consecutive frames and appends what they hold to dst, which must
 // have room for all of it: more than that is refused, whatever the frames claim.
 func decompress(dst, frames []byte) ([]byte, error) {
-	c := codecs.Get().(*codec)
-	defer codecs.Put(c)
+	c := getCodec()
+	defer c.free()
 	out, err := c.dec.DecodeAll(frames, dst)
 	if err != nil {
 		return nil, fmt.Errorf("zstd: %w", err)

@@ -92,7 +92,8 @@ func (p *Placement) wait(ctx context.Context) error {
 // memory: when none is free, bringing a member waits.
 type packer struct {
 	sealer  *crypto.Sealer
-	slabs   chan []byte
+	slabs   *slabs
+	benches chan *workbench
 	create  func(p *pack, data []byte) error
 	newPack func() *pack
 	uploads *errgroup.Group
@@ -100,6 +101,7 @@ type packer struct {
 
 	mu    sync.Mutex // guards the batch
 	batch batch
+	spare [][]byte // rooms of batches that are done
 
 	appending sync.Mutex // guards the pack that fills; held while waiting for a slab
 	open      *openPack
@@ -162,14 +164,27 @@ func appendMember(tar []byte, name string, data []byte) []byte {
 	return append(tar, tarTrailer[:paddedSize(int64(len(data)))-tarBlock-int64(len(data))]...)
 }
 
+// room returns an empty buffer for a batch.
+func (k *packer) room() []byte {
+	if n := len(k.spare); n > 0 {
+		b := k.spare[n-1]
+		k.spare = k.spare[:n-1]
+		return b
+	}
+	return make([]byte, 0, frameSize+smallMember+tarBlock)
+}
+
 // putBatch turns a batch into a frame.
 func (k *packer) putBatch(ctx context.Context, b batch) error {
 	if len(b.members) == 0 {
 		return nil
 	}
-	frame, err := compress(nil, b.tar)
+	w, err := k.bench(ctx)
 	if err == nil {
-		err = k.append(ctx, b.members, frame, []frameInfo{{uint32(len(frame)), uint32(len(b.tar))}})
+		if w.z, err = compress(w.z[:0], b.tar); err == nil {
+			err = k.append(ctx, b.members, w.z, []frameInfo{{uint32(len(w.z)), uint32(len(b.tar))}})
+		}
+		k.benches <- w
 	}
 	for _, p := range b.members {
 		if err != nil {
@@ -177,36 +192,35 @@ func (k *packer) putBatch(ctx context.Context, b batch) error {
 		}
 		close(p.placed)
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.spare) < cap(k.benches) {
+		k.spare = append(k.spare, b.tar[:0])
+	}
 	return err
+}
+
+func (k *packer) bench(ctx context.Context) (*workbench, error) {
+	select {
+	case w := <-k.benches:
+		return w, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // putLarge compresses a member into frames of its own.
 func (k *packer) putLarge(ctx context.Context, p *Placement, data []byte) error {
-	z := make([]byte, 0, len(data)/2+4096)
-	var frames []frameInfo
-	raw := make([]byte, 0, frameSize)
-	raw = appendTarHeader(raw, p.member, int64(len(data)))
-	padding := tarTrailer[:paddedSize(int64(len(data)))-tarBlock-int64(len(data))]
-	var err error
-	for len(data) > 0 || len(raw) > 0 {
-		n := min(len(data), frameSize-len(raw))
-		if len(raw) > 0 {
-			raw = append(raw, data[:n]...)
-		} else {
-			raw = data[:n:n] // no copy: appending padding reallocates, which only the last frame does
-		}
-		if data = data[n:]; len(data) == 0 {
-			raw = append(raw, padding...)
-		}
-		before := len(z)
-		if z, err = compress(z, raw); err != nil {
-			break
-		}
-		frames = append(frames, frameInfo{uint32(len(z) - before), uint32(len(raw))})
-		raw = nil
-	}
+	w, err := k.bench(ctx)
 	if err == nil {
-		err = k.append(ctx, []*Placement{p}, z, frames)
+		var frames []frameInfo
+		if frames, err = w.frames(p.member, data); err == nil {
+			err = k.append(ctx, []*Placement{p}, w.z, frames)
+		}
+		if cap(w.z) > 2*SegmentSize {
+			w.z = nil // of a long line, of which there are few
+		}
+		k.benches <- w
 	}
 	p.err = err
 	close(p.placed)
@@ -255,16 +269,14 @@ func (o *openPack) hasRoom(limit int64, n, frames int) bool {
 }
 
 func (k *packer) openPack(ctx context.Context) error {
-	var slab []byte
-	select {
-	case slab = <-k.slabs:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	slab, err := k.slabs.get(ctx)
+	if err != nil {
+		return err
 	}
 	o := &openPack{pack: k.newPack(), out: slabWriter{slab[:0]}}
 	w, err := k.sealer.Encrypt(&o.out)
 	if err != nil {
-		k.slabs <- slab
+		k.slabs.put(slab)
 		return fmt.Errorf("seal pack: %w", err)
 	}
 	o.age, o.header = w, len(o.out.b)
@@ -304,7 +316,7 @@ func (k *packer) closePack(ctx context.Context) error {
 func (k *packer) settle(o *openPack, err error) {
 	o.pack.err = err
 	close(o.pack.done)
-	k.slabs <- o.out.b[:0]
+	k.slabs.put(o.out.b)
 }
 
 // flushBatch places the small members that wait for their frame to fill.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -78,8 +79,8 @@ type keyHalf struct {
 
 func (k keyHalf) id() dataset.Hash { return crypto.RecipientID(k.Recipient) }
 
-// slabs is how many packs may be filling or on their way to the store at once.
-const slabs = 4
+// slabCount is how many packs may be filling or on their way to the store at once.
+const slabCount = 4
 
 // Begin announces a run, or goes on with an interrupted one that the journal in
 // o.State knows and nobody has decided, and reads what may be reused. What the writer
@@ -207,10 +208,7 @@ func PutKey(ctx context.Context, a *Archive, signer *crypto.Signer, service stri
 
 // openPackers makes ready to write packs.
 func (w *Writer) openPackers(ctx context.Context) error {
-	pool := make(chan []byte, slabs)
-	for range slabs {
-		pool <- make([]byte, 0, w.o.PackSize)
-	}
+	pool, benches := newSlabs(slabCount, w.o.PackSize), newBenches(benchesOf(runtime.GOMAXPROCS(0)))
 	w.uploads = new(errgroup.Group)
 	w.work = new(errgroup.Group)
 	w.work.SetLimit(3)
@@ -224,7 +222,7 @@ func (w *Writer) openPackers(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		*dst = &packer{sealer: sealer, slabs: pool, limit: w.o.PackSize, create: store, uploads: w.uploads,
+		*dst = &packer{sealer: sealer, slabs: pool, benches: benches, limit: w.o.PackSize, create: store, uploads: w.uploads,
 			newPack: func() *pack { return w.newPack(k.id()) }}
 	}
 	return nil
