@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/dwp/sallyport/archive"
@@ -23,34 +24,68 @@ import (
 // segments, or as many small blobs as take the same room.
 const segmentsInFlight = 6
 
-// A budget lends buffers for segments.
+// A budget lends buffers for segments, in sizes of 1, 2, 4 and 8 MiB, and small ones as
+// they are.
 type budget struct {
 	weight *semaphore.Weighted
-	full   sync.Pool
+
+	mu   sync.Mutex
+	free map[int][][]byte // by size
+	kept int              // bytes in free
+	lent int              // bytes in use
 }
+
+const (
+	inFlight    = segmentsInFlight * archive.SegmentSize
+	leastBuffer = archive.SegmentSize / 8
+)
 
 func newBudget() *budget {
-	return &budget{weight: semaphore.NewWeighted(segmentsInFlight * archive.SegmentSize),
-		full: sync.Pool{New: func() any { b := make([]byte, archive.SegmentSize); return &b }}}
+	return &budget{weight: semaphore.NewWeighted(inFlight), free: map[int][][]byte{}}
 }
 
-// get lends a buffer of n bytes. The caller calls put.
+// room is how large a buffer for n bytes is.
+func room(n int64) int64 {
+	size := int64(leastBuffer)
+	for size < n {
+		size *= 2
+	}
+	if 2*n <= leastBuffer {
+		return n
+	}
+	return size
+}
+
+// get lends a buffer of n bytes, at most a segment. The caller calls put.
 func (b *budget) get(ctx context.Context, n int64) ([]byte, error) {
-	if err := b.weight.Acquire(ctx, n); err != nil {
+	size := room(n)
+	if err := b.weight.Acquire(ctx, size); err != nil {
 		return nil, err
 	}
-	if n > archive.SegmentSize/8 {
-		return (*b.full.Get().(*[]byte))[:n], nil
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lent += int(size)
+	if l := b.free[int(size)]; len(l) > 0 {
+		b.free[int(size)], b.kept = l[:len(l)-1], b.kept-int(size)
+		return l[len(l)-1][:n], nil
 	}
-	return make([]byte, n), nil
+	if b.lent+b.kept > inFlight { // buffers of other sizes make room
+		clear(b.free)
+		b.kept = 0
+	}
+	return make([]byte, n, size), nil
 }
 
 func (b *budget) put(buf []byte) {
-	b.weight.Release(int64(len(buf)))
-	if cap(buf) == archive.SegmentSize {
-		buf = buf[:cap(buf)]
-		b.full.Put(&buf)
+	size := cap(buf)
+	b.mu.Lock()
+	b.lent -= size
+	if size >= leastBuffer {
+		b.free[size] = append(b.free[size], buf)
+		b.kept += size
 	}
+	b.mu.Unlock()
+	b.weight.Release(int64(size))
 }
 
 // A fetch is a blob on its way from the source to packs.
@@ -64,19 +99,20 @@ type fetch struct {
 // error is the end of the run.
 func (k *sink) fetch(ctx context.Context, f *fetch, b *dataset.Blob) error {
 	f.entry.HasBlob = true
-	c := &copier{k: k, id: k.w.NewBlob(), blob: b, hash: sha256.New(), f: f}
-	err := c.copy(ctx)
-	var fatal *storeError
+	stores, sctx := errgroup.WithContext(ctx) // reading ends when storing fails
+	c := &copier{k: k, id: k.w.NewBlob(), blob: b, hash: sha256.New(), stores: stores}
+	err := c.copy(sctx)
+	fatal := stores.Wait()
 	switch {
-	case err == nil:
-		f.entry.Size = c.size
+	case fatal != nil && ctx.Err() == nil:
+		return fatal
+	case err == nil && fatal == nil:
+		f.entry.Size, f.entry.Segments = c.size, c.places
 		c.hash.Sum(f.entry.SHA256[:0])
 		k.Progress.Blobs.Add(1)
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.As(err, &fatal):
-		return fatal.err
 	}
 	g := dataset.Gap{Code: dataset.Unreadable, Detail: err.Error()}
 	var own *dataset.Gap
@@ -88,19 +124,17 @@ func (k *sink) fetch(ctx context.Context, f *fetch, b *dataset.Blob) error {
 	return nil
 }
 
-// A storeError is a failure on our side, which no gap can describe.
-type storeError struct{ err error }
-
-func (e *storeError) Error() string { return e.err.Error() }
-
-// A copier copies one blob.
+// A copier copies one blob. While one segment is read and hashed those before it are
+// compressed and packed.
 type copier struct {
-	k    *sink
-	id   archive.BlobID
-	blob *dataset.Blob
-	hash hash.Hash
-	f    *fetch
-	size int64
+	k      *sink
+	id     archive.BlobID
+	blob   *dataset.Blob
+	hash   hash.Hash
+	size   int64
+	stores *errgroup.Group // fails where we do, which no gap can describe
+	places []*archive.Placement
+	mu     sync.Mutex // guards places
 }
 
 // copy reads a blob of known size by ranges and one of unknown size in one go.
@@ -165,23 +199,29 @@ func (c *copier) segment(ctx context.Context, body io.Reader, n int, want int64)
 	if err != nil {
 		return 0, err
 	}
-	defer c.k.budget.put(buf)
 	got, err := io.ReadFull(body, buf)
 	if err == io.ErrUnexpectedEOF || err == io.EOF {
 		err = nil
 	}
 	if err != nil || got == 0 {
+		c.k.budget.put(buf)
 		return int64(got), err
 	}
 	data := buf[:got]
 	c.hash.Write(data)
 	c.size += int64(got)
 	c.k.Progress.Bytes.Add(int64(got))
-	at, err := c.k.w.Segment(ctx, c.id, n, data)
-	if err != nil {
-		return int64(got), &storeError{err}
-	}
-	c.f.entry.Segments = append(c.f.entry.Segments, at)
+	c.mu.Lock()
+	c.places = append(c.places, nil)
+	c.mu.Unlock()
+	c.stores.Go(func() error {
+		defer c.k.budget.put(buf)
+		at, err := c.k.w.Segment(ctx, c.id, n, data)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.places[n] = at
+		return err
+	})
 	return int64(got), nil
 }
 
