@@ -193,6 +193,7 @@ type StepLine struct {
 	Name    string       `json:"name" doc:"What was done."`
 	Streams []int        `json:"streams" doc:"Numbers of the streams it is about, if not all."`
 	Started archive.Time `json:"started" doc:"When."`
+	AfterMS int64        `json:"after_ms" doc:"When, in milliseconds since the test began."`
 	TookMS  int64        `json:"took_ms" doc:"For how long, in milliseconds."`
 	Outcome Outcome      `json:"outcome" doc:"Whether it came to its end."`
 }

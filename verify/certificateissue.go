@@ -363,7 +363,8 @@ func (b *builder) roles(ctx context.Context, p *Predicate) error {
 func (b *builder) steps(p *Predicate) {
 	p.Steps = []StepLine{}
 	for _, s := range b.Report.Steps {
-		l := StepLine{Name: s.Name, Streams: []int{}, Started: archive.At(s.Start), TookMS: s.Took.Milliseconds(), Outcome: s.Outcome}
+		l := StepLine{Name: s.Name, Streams: []int{}, Started: archive.At(s.Start),
+			AfterMS: s.Start.Sub(b.Report.Started).Milliseconds(), TookMS: s.Took.Milliseconds(), Outcome: s.Outcome}
 		for _, name := range s.Streams {
 			l.Streams = append(l.Streams, b.numbers[name])
 		}

@@ -411,8 +411,8 @@ func plural(n int64, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
-	if stem, ok := strings.CutSuffix(noun, "y"); ok {
-		return figure(n) + " " + stem + "ies"
+	if stem, ok := strings.CutSuffix(noun, "ty"); ok {
+		return figure(n) + " " + stem + "ties"
 	}
 	return figure(n) + " " + noun + "s"
 }
