@@ -43,7 +43,7 @@ func appendValue(dst []byte, f form, text []byte) ([]byte, error) {
 	case formToken:
 		return append(append(append(dst, '"'), text...), '"'), nil
 	case formNumber:
-		return appendNumber(dst, text), nil
+		return appendNumber(dst, text)
 	case formBool:
 		return appendBool(dst, text)
 	case formBytes:
@@ -64,11 +64,50 @@ func appendValue(dst []byte, f form, text []byte) ([]byte, error) {
 }
 
 // appendNumber appends a number, or one of NaN, Infinity and -Infinity as a string.
-func appendNumber(dst, text []byte) []byte {
-	if c := text[len(text)-1]; c == 'N' || c == 'y' {
-		return append(append(append(dst, '"'), text...), '"')
+func appendNumber(dst, text []byte) ([]byte, error) {
+	if isNumber(text) {
+		return append(dst, text...), nil
 	}
-	return append(dst, text...)
+	switch string(text) {
+	case "NaN", "Infinity", "-Infinity":
+		return append(append(append(dst, '"'), text...), '"'), nil
+	}
+	return dst, fmt.Errorf("not a number: %.100q", text)
+}
+
+// isNumber reports whether text is a number of JSON (RFC 8259, section 6).
+func isNumber(text []byte) bool {
+	text = bytes.TrimPrefix(text, []byte("-"))
+	whole := leadingDigits(text)
+	if whole == 0 || whole > 1 && text[0] == '0' {
+		return false
+	}
+	text = text[whole:]
+	if len(text) > 0 && text[0] == '.' {
+		n := leadingDigits(text[1:])
+		if n == 0 {
+			return false
+		}
+		text = text[1+n:]
+	}
+	if len(text) > 0 && text[0] == 'e' {
+		text = text[1:]
+		if len(text) > 0 && (text[0] == '+' || text[0] == '-') {
+			text = text[1:]
+		}
+		n := leadingDigits(text)
+		return n > 0 && n == len(text)
+	}
+	return len(text) == 0
+}
+
+func leadingDigits(text []byte) int {
+	for i, c := range text {
+		if c < '0' || c > '9' {
+			return i
+		}
+	}
+	return len(text)
 }
 
 func appendBool(dst, text []byte) ([]byte, error) {
@@ -136,34 +175,6 @@ func trimFraction(clock []byte) []byte {
 		end = i
 	}
 	return clock[:end]
-}
-
-// appendFloat appends x with as few digits as identify it among floats of the given
-// size, written as PostgreSQL does, so that a copy in another product reads the same.
-func appendFloat(dst []byte, x float64, size int) []byte {
-	switch {
-	case math.IsNaN(x):
-		return append(dst, "NaN"...)
-	case math.IsInf(x, 1):
-		return append(dst, "Infinity"...)
-	case math.IsInf(x, -1):
-		return append(dst, "-Infinity"...)
-	}
-	widest := 15
-	if size == 32 {
-		widest = 6
-	}
-	if a := math.Abs(x); a == 0 || 1e-4 <= a && a < 1e5 {
-		return strconv.AppendFloat(dst, x, 'f', -1, size)
-	}
-	start := len(dst)
-	dst = strconv.AppendFloat(dst, x, 'e', -1, size)
-	e := bytes.LastIndexByte(dst[start:], 'e')
-	exponent, err := strconv.Atoi(string(dst[start+e+1:]))
-	if err != nil || exponent < -4 || exponent >= widest {
-		return dst
-	}
-	return strconv.AppendFloat(dst[:start], x, 'f', -1, size)
 }
 
 // appendBits writes the low n bits of big-endian bytes as digits.

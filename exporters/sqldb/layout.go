@@ -316,6 +316,15 @@ func (d dialect) mysqlKeyTypes(t *tableLayout, lose func(string, ...any)) {
 	}
 }
 
+// documentOrder is the order in which documents are read back: that of their keys, and
+// versions of objects newest first.
+func (t *tableLayout) documentOrder() string {
+	if t.Stream.Blobs {
+		return "record_key, record_ordinal DESC"
+	}
+	return "record_key, record_ordinal"
+}
+
 // key returns the quoted columns of the stream's primary key.
 func (t *tableLayout) key(quote func(string) string) []string {
 	return t.columnsOf(quote, t.Stream.Schema.PrimaryKey)

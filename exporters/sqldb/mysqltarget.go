@@ -322,7 +322,7 @@ func (t *MySQLTarget) readStream(ctx context.Context, s dataset.Stream, yield fu
 	}
 	defer c.Close()
 	if tl.Document {
-		rows, err := c.QueryContext(ctx, "SELECT record_key, record_ordinal, record FROM "+backQuoted(tl.Name)+" ORDER BY 1, 2")
+		rows, err := c.QueryContext(ctx, "SELECT record_key, record_ordinal, record FROM "+backQuoted(tl.Name)+" ORDER BY "+tl.documentOrder())
 		if err != nil {
 			return false, mysqlError(err)
 		}
@@ -426,15 +426,23 @@ func (t *MySQLTarget) Query(ctx context.Context, query string, timeout time.Dura
 		c.Raw(func(any) error { return errBadConn })
 		c.Close()
 	}()
-	if _, err := c.ExecContext(ctx, "START TRANSACTION READ ONLY"); err != nil {
-		return nil, mysqlError(err)
+	// For the session, because DDL ends a transaction first and then looks at that.
+	for _, s := range []string{"SET SESSION TRANSACTION READ ONLY", "START TRANSACTION READ ONLY"} {
+		if _, err := c.ExecContext(ctx, s); err != nil {
+			return nil, mysqlError(err)
+		}
 	}
+	start := time.Now()
 	rows, err := c.QueryContext(ctx, query)
 	if err != nil {
 		return nil, mysqlError(err)
 	}
 	defer rows.Close()
 	answer, err := scanAnswer(rows)
+	if err == nil && time.Since(start) >= timeout {
+		// Functions like SLEEP answer wrongly, and without an error, when time is up.
+		return nil, fmt.Errorf("%w: the statement took longer than %v", exporters.ErrTemporary, timeout)
+	}
 	return answer, mysqlError(err)
 }
 

@@ -388,7 +388,7 @@ func (t *PostgresTarget) readStream(ctx context.Context, s dataset.Stream, yield
 }
 
 func pgReadDocuments(ctx context.Context, c *pgx.Conn, t *tableLayout, yield func(dataset.Record, error) bool) (more bool, err error) {
-	rows, err := c.Query(ctx, "SELECT record_key, record_ordinal, record::text FROM "+t.pgName()+" ORDER BY 1, 2")
+	rows, err := c.Query(ctx, "SELECT record_key, record_ordinal, record::text FROM "+t.pgName()+" ORDER BY "+t.documentOrder())
 	if err != nil {
 		return false, pgError(err)
 	}

@@ -123,9 +123,9 @@ func (t *SQLiteTarget) Begin(ctx context.Context, test dataset.ID, all []dataset
 	return nil
 }
 
-// declaredType is what may stand as a type in a statement: words and numbers. SQLite
-// takes anything there, and we take over from a source only this.
-var declaredType = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_ ]*(\(\s*[+-]?\d+\s*(,\s*[+-]?\d+\s*)?\))?$`)
+// bareType are the types that stand in a statement as they are. SQLite takes anything
+// for a type; what else a source has is quoted, so that no part of it is a constraint.
+var bareType = regexp.MustCompile(`^(?i)(INT|INTEGER|BIGINT|REAL|TEXT|BLOB|ANY|BOOLEAN|DECIMAL\(\d+,\d+\))$`)
 
 // sqliteCreate are the statements that make a table. Keys are part of it, because
 // SQLite adds none later; it does not enforce foreign keys while loading.
@@ -149,10 +149,10 @@ func (t *tableLayout) sqliteCreate(l *layout) ([]string, error) {
 	rowid := t.rowid(native)
 	for i, c := range t.Columns {
 		part := doubleQuoted(c.Name)
-		if declaredType.MatchString(c.Type) {
+		if bareType.MatchString(c.Type) {
 			part += " " + c.Type
 		} else if c.Type != "" {
-			part += " " + doubleQuoted(c.Type) // a type of any characters, as a name
+			part += " " + doubleQuoted(c.Type)
 		}
 		if rowid && s.Fields[i].Name == s.PrimaryKey[0] {
 			part = doubleQuoted(c.Name) + " INTEGER PRIMARY KEY"
@@ -399,7 +399,7 @@ func (t *SQLiteTarget) readStream(ctx context.Context, s dataset.Stream, yield f
 	}
 	defer c.Close()
 	if tl.Document {
-		rows, err := c.QueryContext(ctx, "SELECT record_key, record_ordinal, record FROM "+doubleQuoted(tl.Name)+" ORDER BY 1, 2")
+		rows, err := c.QueryContext(ctx, "SELECT record_key, record_ordinal, record FROM "+doubleQuoted(tl.Name)+" ORDER BY "+tl.documentOrder())
 		if err != nil {
 			return false, err
 		}

@@ -1,0 +1,233 @@
+package sqldb
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/dwp/sallyport/dataset"
+)
+
+// copyCell escapes text as the server does in COPY TO.
+func copyCell(s string) []byte {
+	var b bytes.Buffer
+	for i := range len(s) {
+		switch c := s[i]; c {
+		case '\\':
+			b.WriteString(`\\`)
+		case '\b':
+			b.WriteString(`\b`)
+		case '\f':
+			b.WriteString(`\f`)
+		case '\n':
+			b.WriteString(`\n`)
+		case '\r':
+			b.WriteString(`\r`)
+		case '\t':
+			b.WriteString(`\t`)
+		case '\v':
+			b.WriteString(`\v`)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.Bytes()
+}
+
+func TestTextFromCopyIsQuotedAsElsewhere(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		s := rapid.OneOf(rapid.String(), rapid.StringOfN(rapid.RuneFrom([]rune("\\\"\n\r\t\b\f\vNabx\x01\x1f\x7f é😀\u2028")), 0, 40, -1)).Draw(t, "text")
+		want, err := dataset.Quote(nil, s)
+		if err != nil {
+			t.Skip("not UTF-8")
+		}
+		if got := appendCopyText(nil, copyCell(s)); string(got) != string(want) {
+			t.Fatalf("text %q became %s; want %s", s, got, want)
+		}
+		if got := unescapeCopy(copyCell(s)); string(got) != s {
+			t.Fatalf("text %q became %q", s, got)
+		}
+		if got := unescapeCopy(appendCopyCell(nil, s)); string(got) != s {
+			t.Fatalf("text %q, written to COPY, would be read as %q", s, got)
+		}
+		if strings.ContainsAny(string(appendCopyCell(nil, s)), "\n\t\r") {
+			t.Fatalf("text %q breaks its row", s)
+		}
+	})
+}
+
+// FuzzCopyRow feeds the decoder rows that no server would send.
+func FuzzCopyRow(f *testing.F) {
+	for _, s := range []string{"1\tx\t\\\\x00ff\tt\n", "\\N\t\\N\t\\N\t\\N\n", "1\t\\\n", "\t\t\t\n", "1\tx\t\\x\tt\n", "1", "NaN\t\\b\t\\\\x0\tq\n"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		w := &copyReader{b: newBuilder(mixedTable(t), nil), unsure: true, yield: func(r dataset.Record, err error) bool {
+			if r.Gap == nil {
+				if err := dataset.CheckObject(r.Data); err != nil {
+					t.Errorf("%q became %s: %v", data, r.Data, err)
+				}
+			}
+			return err == nil
+		}}
+		w.Write(data) // an error is as good
+	})
+}
+
+// mixedTable is a keyless table of four columns.
+func mixedTable(t testing.TB) *table {
+	t.Helper()
+	s := dataset.Stream{Name: "t", Schema: &dataset.Schema{PrimaryKey: []string{"id"}}}
+	var columns []column
+	for _, c := range []struct {
+		name string
+		form form
+	}{{"id", formNumber}, {"text", formText}, {"bytes", formHex}, {"flag", formBool}} {
+		col, err := newColumn(c.name, c.name, c.form)
+		if err != nil {
+			t.Fatal(err)
+		}
+		columns = append(columns, col)
+	}
+	tab, err := newTable(s, "t", columns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tab
+}
+
+func TestFloatsAreWrittenAsPostgresWritesThem(t *testing.T) {
+	t.Parallel()
+	_, c := pgDatabase(t, "")
+	rng := rand.New(rand.NewPCG(1, 2))
+	var doubles []float64
+	var singles []float32
+	for range 10_000 {
+		doubles = append(doubles, math.Float64frombits(rng.Uint64()), math.Round(rng.Float64()*1e6)*math.Pow10(rng.IntN(40)-20))
+		singles = append(singles, math.Float32frombits(rng.Uint32()), float32(math.Round(rng.Float64()*1e4)*math.Pow10(rng.IntN(30)-15)))
+	}
+	doubles = append(doubles, 0, math.Copysign(0, -1), 1e15, 1e14, 999999999999999, 0.0001, 0.00001, math.Inf(1), math.MaxFloat64, math.SmallestNonzeroFloat64)
+	singles = append(singles, 0, 1e5, 1e6, 999999, 123456, 1234567, 0.0001, 0.00001, math.MaxFloat32, math.SmallestNonzeroFloat32)
+	var texts []string
+	if err := c.QueryRow(context.Background(), "SELECT array_agg(x::text ORDER BY i) FROM unnest($1::float8[]) WITH ORDINALITY AS u(x, i)", doubles).Scan(&texts); err != nil {
+		t.Fatal(err)
+	}
+	for i, x := range doubles {
+		if got := string(appendFloat(nil, x, 64)); got != texts[i] {
+			t.Errorf("%x is written %s; PostgreSQL writes %s", x, got, texts[i])
+		}
+	}
+	if err := c.QueryRow(context.Background(), "SELECT array_agg(x::text ORDER BY i) FROM unnest($1::float4[]) WITH ORDINALITY AS u(x, i)", singles).Scan(&texts); err != nil {
+		t.Fatal(err)
+	}
+	for i, x := range singles {
+		if got := string(appendFloat(nil, float64(x), 32)); got != texts[i] {
+			t.Errorf("%x is written %s; PostgreSQL writes %s", x, got, texts[i])
+		}
+	}
+}
+
+func TestDatesAndTimesAreISO8601AsFarAsTheyCanBe(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"2026-03-01 12:00:00":            `"2026-03-01T12:00:00Z"`,
+		"2026-03-01 12:00:00+00":         `"2026-03-01T12:00:00Z"`,
+		"2026-03-01 12:00:00.500000":     `"2026-03-01T12:00:00.5Z"`,
+		"2026-03-01 12:00:00.000000":     `"2026-03-01T12:00:00Z"`,
+		"0044-03-15 12:00:00.10+00 BC":   `"0044-03-15T12:00:00.1Z BC"`,
+		"294276-12-31 23:59:59.99999+00": `"294276-12-31T23:59:59.99999Z"`,
+		"infinity":                       `"infinity"`,
+		"0000-00-00 00:00:00":            `"0000-00-00T00:00:00Z"`,
+	} {
+		if got := string(appendDatetime(nil, []byte(in), true)); got != want {
+			t.Errorf("%s is written %s; want %s", in, got, want)
+		}
+	}
+}
+
+func TestBitsAreReadAndWritten(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 64).Draw(t, "width")
+		s := rapid.StringOfN(rapid.RuneFrom([]rune("01")), n, n, -1).Draw(t, "bits")
+		raw, err := parseBits(s, n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := string(appendBits(nil, raw, n)); got != s {
+			t.Fatalf("%s became %s", s, got)
+		}
+	})
+}
+
+func TestNamesAreLegalAndUsedOnce(t *testing.T) {
+	t.Parallel()
+	for _, d := range []dialect{postgresDialect, mysqlDialect, sqliteDialect} {
+		rapid.Check(t, func(t *rapid.T) {
+			n := d.names()
+			seen := make(map[string]bool)
+			for _, want := range rapid.SliceOfN(rapid.OneOf(rapid.SampledFrom([]string{"", "a", "A", " ", "a ", strings.Repeat("é", 80), "sqlite_x", "\x00", "\xff"}), rapid.String()), 1, 12).Draw(t, "names") {
+				got := n.take(want)
+				if err := checkName(got, d.maxBytes, d.maxRunes); err != nil {
+					t.Fatalf("%s: %v", d.kind, err)
+				}
+				if d.fold {
+					got = strings.ToLower(got)
+				}
+				if seen[got] {
+					t.Fatalf("%s: %q is used twice", d.kind, got)
+				}
+				seen[got] = true
+			}
+		})
+	}
+}
+
+func TestTheTableOfTypesIsComplete(t *testing.T) {
+	t.Parallel()
+	for i, m := range Mappings() {
+		if m.Values == "" || m.Postgres == "" || m.MySQL == "" || m.SQLite == "" {
+			t.Errorf("mapping %d is not complete: %+v", i, m)
+		}
+	}
+}
+
+// BenchmarkDecode turns rows of mixed types from COPY's text into records.
+func BenchmarkDecode(b *testing.B) {
+	row := fmt.Appendf(nil, "123456789012\tJohn \\\"Smith\\\" of the long and winding road, number %d, with a note of some length\t\\\\x%s\tt\n", 42, hex.EncodeToString(make([]byte, 32)))
+	rows := bytes.Repeat(row, 1000)
+	bytesOut := 0
+	w := &copyReader{b: newBuilder(mixedTable(b), nil), yield: func(r dataset.Record, err error) bool {
+		bytesOut += len(r.Data)
+		return err == nil
+	}}
+	b.SetBytes(int64(len(rows)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := w.Write(rows); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkPostgresRead reads a table of mixed types over a socket.
+func BenchmarkPostgresRead(b *testing.B) {
+	const rows = 200_000
+	url, _ := pgDatabase(b, fmt.Sprintf(`CREATE TABLE t AS SELECT g::bigint AS id, 'case ' || g AS name, (g * 1.01)::numeric(12,2) AS amount, g %% 2 = 0 AS flag,
+		now() - g * interval '1 second' AS at, md5(g::text) AS hash, g::float8 / 7 AS ratio FROM generate_series(1, %d) g; ALTER TABLE t ADD PRIMARY KEY (id)`, rows))
+	x := open(b, Postgres, url)
+	for b.Loop() {
+		if n, err := drain(b.Context(), x, "public.t"); n != rows || err != nil {
+			b.Fatal(n, err)
+		}
+	}
+	b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+}
