@@ -41,7 +41,8 @@ const maxRedirects = 10
 
 // A client talks to the hosts that the manifest and the options name, and to no other.
 type client struct {
-	http    *http.Client
+	http    *http.Client // with the service's cookies
+	bare    *http.Client // without, for other hosts
 	limits  limits
 	extra   map[string]bool // origins that the options allow besides the manifest's
 	secrets *redactor
@@ -94,6 +95,7 @@ func newClient(o clientOptions) (*client, error) {
 		Jar:           jar,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
+	c.bare = &http.Client{Transport: tr, CheckRedirect: c.http.CheckRedirect}
 	return c, nil
 }
 
@@ -201,7 +203,7 @@ func (c *client) do(ctx context.Context, cl call) (*answer, error) {
 // open makes a call and returns the final response, whose body the caller closes.
 func (c *client) open(ctx context.Context, cl call) (*http.Response, *url.URL, error) {
 	u, header, method, body := cl.url, cl.header, cl.method, cl.body
-	home := origin(u)
+	home := "" // where credentials belong
 	if len(cl.pinned) > 0 {
 		home = cl.pinned[0]
 	}
@@ -228,7 +230,11 @@ func (c *client) open(ctx context.Context, cl call) (*http.Response, *url.URL, e
 			req.Header.Del("Host")
 		}
 		c.touch(origin(u))
-		resp, err := c.http.Do(req)
+		hc := c.http
+		if origin(u) != home {
+			hc = c.bare
+		}
+		resp, err := hc.Do(req)
 		if err != nil {
 			return nil, nil, c.clean(err)
 		}

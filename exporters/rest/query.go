@@ -88,7 +88,11 @@ func joinURL(base, path string) (*url.URL, error) {
 			return nil, fmt.Errorf("malformed path")
 		}
 	}
-	return b.ResolveReference(ref), nil
+	u := b.ResolveReference(ref)
+	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return nil, fmt.Errorf("the path makes a URL of scheme %q", cut(u.Scheme, 20))
+	}
+	return u, nil
 }
 
 // parseURL parses an absolute http or https URL. Its errors do not quote the URL,
