@@ -15,6 +15,7 @@ import (
 	"github.com/dwp/sallyport/audit"
 	"github.com/dwp/sallyport/crypto"
 	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/verify"
 )
 
 // drain reads a blob to its end.
@@ -123,12 +124,6 @@ func keysOf(ctx context.Context, a *archive.Archive, service string) ([]archive.
 	return list, nil
 }
 
-// An Identity is a named age identity, to test what it opens.
-type Identity struct {
-	Name string
-	Open *crypto.Opener
-}
-
 // A KeyTest says who opens one run key.
 type KeyTest struct {
 	Key       archive.KeyRef  `json:"key"`
@@ -139,7 +134,7 @@ type KeyTest struct {
 
 // TestKeys tries every identity on every key that un-expired snapshots of a service need.
 // What opens a key is proven by opening it; statements are only what somebody said.
-func TestKeys(ctx context.Context, a *archive.Archive, service string, identities []Identity) ([]KeyTest, error) {
+func TestKeys(ctx context.Context, a *archive.Archive, service string, identities []verify.Identity) ([]KeyTest, error) {
 	all, err := a.Snapshots(ctx, service)
 	if err == nil && len(all.Bad) > 0 {
 		err = errors.Join(all.Bad...)
@@ -160,7 +155,7 @@ func TestKeys(ctx context.Context, a *archive.Archive, service string, identitie
 			}
 		}
 		for _, id := range identities {
-			switch _, err := a.OpenKey(ctx, service, k, id.Open); {
+			switch _, err := a.OpenKey(ctx, service, k, id.Opener); {
 			case err == nil:
 				t.Opened = append(t.Opened, id.Name)
 			case !errors.Is(err, crypto.ErrNoKey):

@@ -45,19 +45,6 @@ type Confirmation struct {
 	Items int64        `json:"items"`
 }
 
-// A Proof says that a certificate proves a snapshot: that what it holds was restored and
-// compared. Whoever reads certificates fills it in after having verified the signature.
-type Proof struct {
-	Certificate dataset.Hash
-	Store       dataset.ID
-	Service     string
-	Manifest    dataset.Hash
-	Proven      bool      // the verdict
-	Issued      time.Time // when the test ended
-	Expires     time.Time // zero if it does not
-	Signer      crypto.Identity
-}
-
 // check refuses a proof that does not prove what is to be deleted.
 func (p *Proof) check(now time.Time, within time.Duration, store dataset.ID, service string, manifest *archive.Decision, oneHost bool) error {
 	switch {
