@@ -18,74 +18,35 @@ import (
 
 	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/internal/buffers"
 )
 
 // segmentsInFlight bounds the memory for blobs that are being read: so many full
 // segments, or as many small blobs as take the same room.
 const segmentsInFlight = 6
 
-// A budget lends buffers for segments, in sizes of 1, 2, 4 and 8 MiB, and small ones as
-// they are.
+// A budget lends buffers for segments.
 type budget struct {
-	weight *semaphore.Weighted
-
-	mu   sync.Mutex
-	free map[int][][]byte // by size
-	kept int              // bytes in free
-	lent int              // bytes in use
+	weight  *semaphore.Weighted
+	buffers *buffers.Pool
 }
-
-const (
-	inFlight    = segmentsInFlight * archive.SegmentSize
-	leastBuffer = archive.SegmentSize / 8
-)
 
 func newBudget() *budget {
-	return &budget{weight: semaphore.NewWeighted(inFlight), free: map[int][][]byte{}}
-}
-
-// room is how large a buffer for n bytes is.
-func room(n int64) int64 {
-	size := int64(leastBuffer)
-	for size < n {
-		size *= 2
-	}
-	if 2*n <= leastBuffer {
-		return n
-	}
-	return size
+	const room = segmentsInFlight * archive.SegmentSize
+	return &budget{semaphore.NewWeighted(room), buffers.New(archive.SegmentSize/8, room)}
 }
 
 // get lends a buffer of n bytes, at most a segment. The caller calls put.
 func (b *budget) get(ctx context.Context, n int64) ([]byte, error) {
-	size := room(n)
-	if err := b.weight.Acquire(ctx, size); err != nil {
+	if err := b.weight.Acquire(ctx, int64(b.buffers.Room(int(n)))); err != nil {
 		return nil, err
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.lent += int(size)
-	if l := b.free[int(size)]; len(l) > 0 {
-		b.free[int(size)], b.kept = l[:len(l)-1], b.kept-int(size)
-		return l[len(l)-1][:n], nil
-	}
-	if b.lent+b.kept > inFlight { // buffers of other sizes make room
-		clear(b.free)
-		b.kept = 0
-	}
-	return make([]byte, n, size), nil
+	return b.buffers.Get(int(n)), nil
 }
 
 func (b *budget) put(buf []byte) {
-	size := cap(buf)
-	b.mu.Lock()
-	b.lent -= size
-	if size >= leastBuffer {
-		b.free[size] = append(b.free[size], buf)
-		b.kept += size
-	}
-	b.mu.Unlock()
-	b.weight.Release(int64(size))
+	b.buffers.Put(buf)
+	b.weight.Release(int64(cap(buf)))
 }
 
 // A fetch is a blob on its way from the source to packs.

@@ -17,7 +17,7 @@ const module = "github.com/dwp/sallyport"
 // family; members of one line do not import each other.
 var layers = [][]string{
 	{"internal/retry"},
-	{"internal/durable", "internal/progress", "internal/s3conn", "internal/layers", "internal/deps"},
+	{"internal/buffers", "internal/durable", "internal/progress", "internal/s3conn", "internal/layers", "internal/deps"},
 	{"internal/spool", "internal/durable/durabletest"},
 	{"dataset"},
 	{"crypto"},
@@ -36,7 +36,7 @@ var layers = [][]string{
 	{"internal/schedule"},
 	{"internal/config"},
 	{"internal/demo"},
-	{"cmd/..."},
+	{"cmd/...", "bench"},
 }
 
 type pkg struct {

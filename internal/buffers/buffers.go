@@ -1,0 +1,65 @@
+// Package buffers lends byte slices for large pieces of data again and again, so that
+// they neither become garbage nor wait, as in a sync.Pool, to be dropped by the next
+// collection.
+package buffers
+
+import "sync"
+
+// A Pool lends buffers whose sizes are powers of two. It is safe for concurrent use.
+// How much is lent at once is its user's to bound.
+type Pool struct {
+	least int // smaller ones are made as they are asked for and not kept
+	most  int // bytes that are lent and kept together, before what is kept is forgotten
+
+	mu   sync.Mutex
+	free map[int][][]byte // by size
+	kept int
+	lent int
+}
+
+// New returns a pool of buffers of least bytes, a power of two, and more. It keeps
+// buffers as long as they and those that are lent take no more than most bytes.
+func New(least, most int) *Pool {
+	return &Pool{least: least, most: most, free: map[int][][]byte{}}
+}
+
+// Room returns the capacity of a buffer for n bytes.
+func (p *Pool) Room(n int) int {
+	if 2*n <= p.least {
+		return n
+	}
+	size := p.least
+	for size < n {
+		size *= 2
+	}
+	return size
+}
+
+// Get lends a buffer of n bytes, with whatever they hold.
+func (p *Pool) Get(n int) []byte {
+	size := p.Room(n)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lent += size
+	if l := p.free[size]; len(l) > 0 {
+		p.free[size], p.kept = l[:len(l)-1], p.kept-size
+		return l[len(l)-1][:n]
+	}
+	if p.lent+p.kept > p.most { // those of other sizes make room
+		clear(p.free)
+		p.kept = 0
+	}
+	return make([]byte, n, size)
+}
+
+// Put takes back what Get lent. The caller no longer uses it.
+func (p *Pool) Put(b []byte) {
+	size := cap(b)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lent -= size
+	if size >= p.least && p.lent+p.kept+size <= p.most {
+		p.free[size] = append(p.free[size], b)
+		p.kept += size
+	}
+}
