@@ -192,6 +192,9 @@ func (s forStmt) exec(f *frame) error {
 		return f.exec(s.empty)
 	}
 	for i, e := range items {
+		if err := f.spend(16); err != nil { // what a turn of a loop costs
+			return err
+		}
 		f.scopes[len(f.scopes)-1] = map[string]Value{}
 		if err := f.assign(s.targets, e); err != nil {
 			return err
