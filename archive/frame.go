@@ -89,6 +89,17 @@ func decompress(dst, frames []byte) ([]byte, error) {
 	return out, nil
 }
 
+// decompressOne decodes the frame of small members, in no more room than it claims to
+// need, which may not be more than such a frame has.
+func decompressOne(frame []byte) ([]byte, error) {
+	room := maxFrame
+	var h zstd.Header
+	if err := h.Decode(frame); err == nil && h.HasFCS && h.FrameContentSize < maxFrame {
+		room = int(h.FrameContentSize)
+	}
+	return decompress(make([]byte, 0, room), frame)
+}
+
 // A frameInfo is an entry of the seek table.
 type frameInfo struct{ compressed, raw uint32 }
 

@@ -130,13 +130,13 @@ func TestHostilePacksAreRefusedWithinBounds(t *testing.T) {
 		for _, whole := range []bool{true, false} {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			data, err := r.segment(t.Context(), h, Location{0, 0, max(int64(len(z)), 1), "b/x/00000000", 5}, whole)
+			s, err := r.segment(t.Context(), h, Location{0, 0, max(int64(len(z)), 1), "b/x/00000000", 5}, whole)
 			runtime.ReadMemStats(&after)
 			if grown := int64(after.TotalAlloc - before.TotalAlloc); grown > 64<<20+4*int64(len(z)) {
 				t.Errorf("%s: %d bytes were allocated for %d", what, grown, len(z))
 			}
-			if err == nil && string(data) != "hello" {
-				t.Errorf("%s: read %q", what, data)
+			if err == nil && string(s.data) != "hello" {
+				t.Errorf("%s: read %q", what, s.data)
 			}
 			flood := what == "a flood of skippable frames" || what == "a flood of empty frames"
 			if err == nil && !flood {

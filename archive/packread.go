@@ -1,12 +1,12 @@
 package archive
 
 import (
-	"container/list"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"sync"
 
 	"golang.org/x/sync/semaphore"
@@ -16,26 +16,29 @@ import (
 
 	"github.com/dwp/sallyport/crypto"
 	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/internal/buffers"
 )
 
-// What a reader keeps in memory: whole packs, and frames of small members.
+// What a reader keeps in memory: whole packs, frames of small members, and segments
+// that are being read, each for a moment also as it is stored.
 const (
-	cachedPacks  = 3
-	cachedFrames = 24
-	readBudget   = 48 << 20 // bytes of segments that are being read
+	heldPacks    = 3
+	cachedFrames = 16
+	readBudget   = 32 << 20 // bytes of segments
 )
 
 // A packReader reads members of a snapshot's packs. Packs of index and parts, and
-// those of which much is wanted, are read whole and held against their hash before
-// anything of them is believed; single segments come by ranged reads and are held
-// against the hash of their blob by whoever reads it.
+// those of which many small members are wanted, are read whole and held against their
+// hash before anything of them is believed; single segments come by ranged reads and
+// are held against the hash of their blob by whoever reads it.
 type packReader struct {
-	s      *Snapshot
-	flight singleflight.Group
-	budget *semaphore.Weighted
+	s       *Snapshot
+	flight  singleflight.Group
+	budget  *semaphore.Weighted
+	buffers *buffers.Pool
 
 	mu     sync.Mutex
-	packs  lru[dataset.Hash]
+	packs  heldSet
 	frames lru[frameKey]
 }
 
@@ -45,20 +48,23 @@ type frameKey struct {
 }
 
 func newPackReader(s *Snapshot) *packReader {
-	return &packReader{s: s, budget: semaphore.NewWeighted(readBudget), packs: newLRU[dataset.Hash](cachedPacks), frames: newLRU[frameKey](cachedFrames)}
+	r := &packReader{s: s, budget: semaphore.NewWeighted(readBudget), buffers: buffers.New(SegmentSize/8, 3*readBudget), frames: newLRU[frameKey](cachedFrames)}
+	r.packs = newHeldSet(&r.mu)
+	return r
 }
 
 // member returns a member from a pack that is verified whole. size is the member's
 // length if known, else -1.
 func (r *packReader) member(ctx context.Context, m MemberRef, size int64) ([]byte, error) {
-	z, err := r.whole(ctx, m.Pack)
+	p, err := r.hold(ctx, m.Pack)
 	if err != nil {
 		return nil, err
 	}
-	if !within(m.Offset, m.Length, int64(len(z))) {
-		return nil, fmt.Errorf("member %s lies outside its pack", m.Member)
+	defer r.packs.drop(p)
+	z, err := p.frames(m.Offset, m.Length, m.Member)
+	if err != nil {
+		return nil, err
 	}
-	z = z[m.Offset : m.Offset+m.Length]
 	if size >= 0 {
 		return extract(z, m.Member, size)
 	}
@@ -71,109 +77,150 @@ func (r *packReader) member(ctx context.Context, m MemberRef, size int64) ([]byt
 // within reports whether n bytes at off, at least one, lie within size bytes.
 func within(off, n, size int64) bool { return off >= 0 && n >= 1 && off <= size && n <= size-off }
 
+// roomFor is what the frames of a member of that size decode to, at most.
+func roomFor(size int64) int64 {
+	if size < smallMember {
+		return maxFrame
+	}
+	return paddedSize(size)
+}
+
 // extract decodes frames and returns a member of at most size bytes.
 func extract(frames []byte, member string, size int64) ([]byte, error) {
-	room := int64(maxFrame)
-	if size >= smallMember {
-		room = paddedSize(size)
-	}
-	tar, err := decompress(make([]byte, 0, room), frames)
+	return extractInto(make([]byte, 0, roomFor(size)), frames, member)
+}
+
+// extractInto decodes frames into dst, whose capacity bounds them, and returns a member.
+func extractInto(dst, frames []byte, member string) ([]byte, error) {
+	tar, err := decompress(dst, frames)
 	if err != nil {
 		return nil, err
 	}
 	return findMember(tar, member)
 }
 
-// segment returns one segment of a blob. The bytes are shared: callers only read them.
-func (r *packReader) segment(ctx context.Context, pack dataset.Hash, loc Location, whole bool) ([]byte, error) {
+// A segment is a segment of a blob in memory. Those of small members are shared:
+// callers only read them.
+type segment struct {
+	data []byte
+	own  []byte // buffer to give back, or nil
+}
+
+// segment returns one segment of a blob. The caller calls done with it.
+func (r *packReader) segment(ctx context.Context, pack dataset.Hash, loc Location, whole bool) (segment, error) {
 	if loc.Size >= smallMember {
-		z, err := r.stretch(ctx, pack, loc, whole)
-		if err != nil {
-			return nil, err
-		}
-		return extract(z, loc.Member, loc.Size)
+		return r.large(ctx, pack, loc, whole)
 	}
 	key := frameKey{pack, loc.Offset}
 	r.mu.Lock()
 	tar, ok := r.frames.get(key)
 	r.mu.Unlock()
 	if !ok {
-		v, err, _ := r.flight.Do(fmt.Sprint("frame ", pack, loc.Offset), func() (any, error) {
-			z, err := r.stretch(ctx, pack, loc, whole)
-			if err != nil {
-				return nil, err
-			}
-			tar, err := decompress(make([]byte, 0, maxFrame), z)
+		v, err, _ := r.flight.Do(fmt.Sprint(pack, loc.Offset), func() (tar any, err error) {
+			err = r.stretch(ctx, pack, loc, whole, func(z []byte) error {
+				tar, err = decompressOne(z)
+				return err
+			})
 			if err != nil {
 				return nil, err
 			}
 			r.mu.Lock()
-			r.frames.put(key, tar)
+			r.frames.put(key, tar.([]byte))
 			r.mu.Unlock()
 			return tar, nil
 		})
 		if err != nil {
-			return nil, err
+			return segment{}, err
 		}
 		tar = v.([]byte)
 	}
-	return findMember(tar, loc.Member)
+	data, err := findMember(tar, loc.Member)
+	return segment{data: data}, err
 }
 
-// stretch returns the frames that hold a segment.
-func (r *packReader) stretch(ctx context.Context, pack dataset.Hash, loc Location, whole bool) ([]byte, error) {
-	r.mu.Lock()
-	z, ok := r.packs.get(pack)
-	r.mu.Unlock()
-	if !ok && !whole {
-		return r.ranged(ctx, pack, loc)
+// done gives back what a segment holds.
+func (r *packReader) done(s segment) {
+	if s.own != nil {
+		r.buffers.Put(s.own)
 	}
-	if !ok {
-		var err error
-		if z, err = r.whole(ctx, pack); err != nil {
-			return nil, err
-		}
-	}
-	if !within(loc.Offset, loc.Length, int64(len(z))) {
-		return nil, fmt.Errorf("member %s lies outside its pack", loc.Member)
-	}
-	return z[loc.Offset : loc.Offset+loc.Length], nil
 }
 
-// whole returns the zstd stream of a pack, read and verified once for all who want it.
-func (r *packReader) whole(ctx context.Context, pack dataset.Hash) ([]byte, error) {
-	r.mu.Lock()
-	z, ok := r.packs.get(pack)
-	r.mu.Unlock()
-	if ok {
-		return z, nil
-	}
-	v, err, _ := r.flight.Do(pack.String(), func() (any, error) {
-		z, err := r.load(ctx, pack)
-		if err != nil {
-			return nil, err
-		}
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.packs.put(pack, z)
-		return z, nil
+// large reads a segment that has frames of its own.
+func (r *packReader) large(ctx context.Context, pack dataset.Hash, loc Location, whole bool) (s segment, err error) {
+	s.own = r.buffers.Get(int(roomFor(loc.Size)))
+	err = r.stretch(ctx, pack, loc, whole, func(z []byte) error {
+		s.data, err = extractInto(s.own[:0:len(s.own)], z, loc.Member)
+		return err
 	})
 	if err != nil {
-		return nil, err
+		r.buffers.Put(s.own)
+		return segment{}, err
 	}
-	return v.([]byte), nil
+	return s, nil
 }
 
-// load reads a pack, once more if it did not arrive as it should.
-func (r *packReader) load(ctx context.Context, pack dataset.Hash) ([]byte, error) {
+// stretch hands the frames that hold a segment to f, which does not keep them. What
+// cannot be decrypted is read again with its whole pack: then either it was a flip on
+// the way, or the pack is shown to be damaged.
+func (r *packReader) stretch(ctx context.Context, pack dataset.Hash, loc Location, whole bool, f func(z []byte) error) error {
+	if !whole && !r.packs.has(pack) {
+		z, err := r.ranged(ctx, pack, loc)
+		if err == nil {
+			err = f(z)
+		}
+		if z != nil {
+			r.buffers.Put(z)
+		}
+		if err == nil || ctx.Err() != nil || errors.Is(err, crypto.ErrNoKey) || errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	p, err := r.hold(ctx, pack)
+	if err != nil {
+		return err
+	}
+	defer r.packs.drop(p)
+	z, err := p.frames(loc.Offset, loc.Length, loc.Member)
+	if err != nil {
+		return err
+	}
+	return f(z)
+}
+
+// hold returns a pack, read and verified once for all who want it. The caller drops it.
+func (r *packReader) hold(ctx context.Context, pack dataset.Hash) (*heldPack, error) {
+	p, mine := r.packs.take(pack)
+	if mine {
+		p.z, p.err = r.load(ctx, pack, p.z)
+		close(p.ready)
+	}
+	select {
+	case <-p.ready:
+	case <-ctx.Done():
+		r.packs.drop(p)
+		return nil, context.Cause(ctx)
+	}
+	if p.err != nil {
+		r.packs.drop(p)
+		return nil, p.err
+	}
+	return p, nil
+}
+
+// load reads a pack into room, if that is large enough, and once more if it did not
+// arrive as it should.
+func (r *packReader) load(ctx context.Context, pack dataset.Hash, room []byte) ([]byte, error) {
 	ref, opener, err := r.find(pack)
 	if err != nil {
 		return nil, err
 	}
-	z, err := r.loadOnce(ctx, ref, opener)
+	if int64(cap(room)) < ref.Size {
+		room = make([]byte, 0, ref.Size)
+	}
+	z, err := r.loadOnce(ctx, ref, opener, room)
 	var damage *DamageError
 	if errors.As(err, &damage) {
-		z, err = r.loadOnce(ctx, ref, opener)
+		z, err = r.loadOnce(ctx, ref, opener, room)
 	}
 	return z, err
 }
@@ -193,7 +240,7 @@ func (r *packReader) find(pack dataset.Hash) (PackRef, *crypto.Opener, error) {
 	return ref, opener, nil
 }
 
-func (r *packReader) loadOnce(ctx context.Context, ref PackRef, opener *crypto.Opener) ([]byte, error) {
+func (r *packReader) loadOnce(ctx context.Context, ref PackRef, opener *crypto.Opener, room []byte) ([]byte, error) {
 	name := PackName(r.s.Service, ref.SHA256)
 	body, err := r.s.a.Store.Open(ctx, name, 0, -1)
 	if err != nil {
@@ -203,7 +250,7 @@ func (r *packReader) loadOnce(ctx context.Context, ref PackRef, opener *crypto.O
 	h := sha256.New()
 	left := &io.LimitedReader{R: body, N: ref.Size + 1}
 	in := io.TeeReader(left, h)
-	z, derr := decryptAll(opener, in, ref.Size)
+	z, derr := decryptAll(opener, in, room[:0])
 	_, rerr := io.Copy(io.Discard, in)
 	var got dataset.Hash
 	h.Sum(got[:0])
@@ -218,12 +265,12 @@ func (r *packReader) loadOnce(ctx context.Context, ref PackRef, opener *crypto.O
 	return z, nil
 }
 
-func decryptAll(opener *crypto.Opener, in io.Reader, size int64) ([]byte, error) {
+// decryptAll appends the plaintext of in to z.
+func decryptAll(opener *crypto.Opener, in io.Reader, z []byte) ([]byte, error) {
 	plain, err := opener.Decrypt(in)
 	if err != nil {
 		return nil, err
 	}
-	z := make([]byte, 0, size)
 	for {
 		if len(z) == cap(z) {
 			z = append(z, 0)[:len(z)]
@@ -249,7 +296,8 @@ func (r *packReader) ranged(ctx context.Context, pack dataset.Hash, loc Location
 	if !within(loc.Offset, loc.Length, ref.Size) {
 		return nil, fmt.Errorf("member %s lies outside its pack", loc.Member)
 	}
-	at := &extents{ctx: ctx, st: r.s.a.Store, name: PackName(r.s.Service, pack), size: ref.Size}
+	at := &extents{ctx: ctx, st: r.s.a.Store, name: PackName(r.s.Service, pack), size: ref.Size, buffers: r.buffers}
+	defer at.free()
 	header, err := at.header()
 	if err != nil {
 		return nil, fmt.Errorf("pack %s: %w", pack, err)
@@ -266,8 +314,9 @@ func (r *packReader) ranged(ctx context.Context, pack dataset.Hash, loc Location
 	if !within(loc.Offset, loc.Length, size) {
 		return nil, fmt.Errorf("member %s lies outside its pack", loc.Member)
 	}
-	z := make([]byte, loc.Length)
+	z := r.buffers.Get(int(loc.Length))
 	if _, err := plain.ReadAt(z, loc.Offset); err != nil && err != io.EOF {
+		r.buffers.Put(z)
 		return nil, fmt.Errorf("pack %s: %w", pack, err)
 	}
 	return z, nil
@@ -280,6 +329,16 @@ type extents struct {
 	name string
 	size int64
 	have []extent
+
+	buffers *buffers.Pool
+}
+
+// free gives back the buffers of what has been read.
+func (x *extents) free() {
+	for _, e := range x.have {
+		x.buffers.Put(e.data)
+	}
+	x.have = nil
 }
 
 type extent struct {
@@ -308,12 +367,24 @@ func (x *extents) fetch(from, to int64) error {
 	if err != nil {
 		return err
 	}
-	data, err := io.ReadAll(io.LimitReader(body, to-from+1))
-	if err = errors.Join(err, body.Close()); err != nil {
-		return err
+	data := x.buffers.Get(int(to - from))
+	n, err := io.ReadFull(body, data)
+	if err == nil {
+		var more int
+		if more, err = body.Read(make([]byte, 1)); more == 0 && err == io.EOF {
+			err = nil
+		}
+		n += more
 	}
-	if int64(len(data)) != to-from {
-		return fmt.Errorf("%s: %d bytes at %d instead of %d", x.name, len(data), from, to-from)
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		err = nil
+	}
+	if err = errors.Join(err, body.Close()); err == nil && int64(n) != to-from {
+		err = fmt.Errorf("%s: %d bytes at %d instead of %d", x.name, n, from, to-from)
+	}
+	if err != nil {
+		x.buffers.Put(data)
+		return err
 	}
 	x.have = append(x.have, extent{from, data})
 	return nil
@@ -339,38 +410,4 @@ func (x *extents) ReadAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	return x.ReadAt(p, off)
-}
-
-// An lru keeps the values that were used last. It is not safe for concurrent use.
-type lru[K comparable] struct {
-	max   int
-	order *list.List
-	at    map[K]*list.Element
-}
-
-type lruItem[K comparable] struct {
-	key K
-	val []byte
-}
-
-func newLRU[K comparable](max int) lru[K] {
-	return lru[K]{max, list.New(), map[K]*list.Element{}}
-}
-
-func (l *lru[K]) get(k K) ([]byte, bool) {
-	e, ok := l.at[k]
-	if !ok {
-		return nil, false
-	}
-	l.order.MoveToFront(e)
-	return e.Value.(lruItem[K]).val, true
-}
-
-func (l *lru[K]) put(k K, v []byte) {
-	l.at[k] = l.order.PushFront(lruItem[K]{k, v})
-	if l.order.Len() > l.max {
-		last := l.order.Back()
-		l.order.Remove(last)
-		delete(l.at, last.Value.(lruItem[K]).key)
-	}
 }

@@ -123,9 +123,9 @@ func parseLines(lines []byte, part *PartEntry) ([]*Line, error) {
 }
 
 // wanted says which packs of a part are worth reading whole: those of which the part
-// wants an eighth or more.
+// wants an eighth or more, and small members among it.
 func (s *Snapshot) wanted(lines []*Line, part *PartEntry) []bool {
-	bytes, last := make([]int64, len(part.Packs)), make([]int64, len(part.Packs))
+	bytes, last, small := make([]int64, len(part.Packs)), make([]int64, len(part.Packs)), make([]bool, len(part.Packs))
 	for i := range last {
 		last[i] = -1
 	}
@@ -135,11 +135,12 @@ func (s *Snapshot) wanted(lines []*Line, part *PartEntry) []bool {
 				bytes[loc.Pack] += loc.Length
 				last[loc.Pack] = loc.Offset
 			}
+			small[loc.Pack] = small[loc.Pack] || loc.Size < smallMember
 		}
 	}
 	whole := make([]bool, len(bytes))
 	for i, n := range bytes {
-		whole[i] = n >= s.Packs[part.Packs[i]].Size/8
+		whole[i] = small[i] && n >= s.Packs[part.Packs[i]].Size/8
 	}
 	return whole
 }
@@ -169,17 +170,28 @@ func (s *Snapshot) record(stream string, l *Line, part *PartEntry, whole []bool)
 
 // A blobReader reads the segments of a blob one by one.
 type blobReader struct {
-	ctx   context.Context // of Open; a reader belongs to one caller
-	s     *Snapshot
-	line  *Line
-	part  *PartEntry
-	whole []bool
-	next  int    // segment
-	off   int64  // still to pass over
-	left  int64  // still to deliver
-	data  []byte // rest of the segment at hand
-	held  int64  // of the budget
-	hash  hash.Hash
+	ctx    context.Context // of Open; a reader belongs to one caller
+	s      *Snapshot
+	line   *Line
+	part   *PartEntry
+	whole  []bool
+	next   int   // segment
+	off    int64 // still to pass over
+	left   int64 // still to deliver
+	seg    segment
+	data   []byte // rest of the segment at hand
+	held   int64  // of the budget
+	hash   hash.Hash
+	proven bool // the whole blob was read and is what its line says
+}
+
+// Proven returns the digest of the blob after all of it was read and agreed with it, so
+// that whoever copies a blob need not hash it again.
+func (b *blobReader) Proven() (dataset.Hash, error) {
+	if !b.proven {
+		return dataset.Hash{}, fmt.Errorf("the archived copy of %q was not read to its end", b.line.Key)
+	}
+	return b.line.SHA256, nil
 }
 
 func (b *blobReader) Read(p []byte) (int, error) {
@@ -227,7 +239,7 @@ func (b *blobReader) end() error {
 	}
 	var got dataset.Hash
 	b.hash.Sum(got[:0])
-	if got != b.line.SHA256 {
+	if b.proven = got == b.line.SHA256; !b.proven {
 		return &DamageError{fmt.Sprintf("the archived copy of %q", b.line.Key), b.line.SHA256, got, b.line.Size}
 	}
 	return io.EOF
@@ -250,7 +262,9 @@ func (b *blobReader) load() error {
 	}
 	b.held = loc.Size
 	pack := b.part.Packs[loc.Pack]
-	data, err := b.s.reader.segment(b.ctx, pack, loc, b.whole[loc.Pack] || b.hash == nil)
+	var err error
+	b.seg, err = b.s.reader.segment(b.ctx, pack, loc, b.whole[loc.Pack] || b.hash == nil)
+	data := b.seg.data
 	if err == nil && int64(len(data)) != loc.Size {
 		err = fmt.Errorf("member %s has %d bytes instead of %d", loc.Member, len(data), loc.Size)
 	}
@@ -267,6 +281,8 @@ func (b *blobReader) load() error {
 }
 
 func (b *blobReader) release() {
+	b.s.reader.done(b.seg)
+	b.seg, b.data = segment{}, nil
 	if b.held > 0 {
 		b.s.reader.budget.Release(b.held)
 		b.held = 0
@@ -276,7 +292,7 @@ func (b *blobReader) release() {
 // Close gives back what the reader holds.
 func (b *blobReader) Close() error {
 	b.release()
-	b.data, b.left = nil, 0
+	b.left = 0
 	if b.hash != nil {
 		b.hash = nil
 	}
