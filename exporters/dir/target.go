@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"iter"
 	"os"
@@ -377,14 +376,4 @@ func (t *Target) Close() error {
 	t.closed = true
 	t.forget()
 	return nil
-}
-
-// copyBuffers serve workers that write blobs.
-var copyBuffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
-
-// copyAll copies r to w in pieces of 64 KiB.
-func copyAll(w io.Writer, r io.Reader) (int64, error) {
-	b := copyBuffers.Get().(*[64 << 10]byte)
-	defer copyBuffers.Put(b)
-	return io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, b[:])
 }
