@@ -41,7 +41,7 @@ func TestRunThatTakesLongerThanADayIsContinuedAndCompleteInTheEnd(t *testing.T) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := b.a.Snapshots(t.Context(), "memory")
+	all, err := b.Archive.Snapshots(t.Context(), "memory")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestTwoExportsAtOnceMakeTwoHeadsThatTheNextOneJoins(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	all, err := b.a.Snapshots(t.Context(), "memory")
+	all, err := b.Archive.Snapshots(t.Context(), "memory")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,11 +7,9 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/archive/archivetest"
-	"github.com/dwp/sallyport/crypto"
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
 	"github.com/dwp/sallyport/exporters/memory"
@@ -19,44 +17,18 @@ import (
 	"github.com/dwp/sallyport/transfer"
 )
 
-// A bench is an archive with its keys.
+// A bench is an archive in memory with its keys.
 type bench struct {
-	a      *archive.Archive
-	store  *archivetest.Memory
-	signer *crypto.Signer
-	seal   *crypto.Sealer
-	open   *crypto.Opener
-	state  string
+	*archivetest.World
+	store *archivetest.Memory
+	state string
 }
 
 func newBench(t testing.TB) *bench {
 	t.Helper()
 	b := &bench{store: new(archivetest.Memory), state: t.TempDir()}
-	private, public, err := crypto.GenerateSigningKey("exporter")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.signer, err = crypto.ParseSigner(private); err != nil {
-		t.Fatal(err)
-	}
-	trust, err := crypto.ParseAllowedSigners([]byte(`exporter namespaces="sallyport-*" `+public), "allowed_signers")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, recipient, err := crypto.GenerateIdentity(false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.open, err = crypto.ParseIdentities(file, "identity"); err != nil {
-		t.Fatal(err)
-	}
-	if b.seal, err = crypto.NewSealer(recipient); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := archive.Init(t.Context(), b.store, b.signer, time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	if b.a, err = archive.Open(t.Context(), b.store, trust); err != nil {
+	var err error
+	if b.World, err = archivetest.NewWorld(t.Context(), b.store); err != nil {
 		t.Fatal(err)
 	}
 	return b
@@ -64,20 +36,19 @@ func newBench(t testing.TB) *bench {
 
 func (b *bench) job(src *memory.Source) transfer.Job {
 	return transfer.Job{
-		Archive: b.a,
-		Options: archive.Options{Service: "memory", Exporter: "memory", Classification: "OFFICIAL", Product: "test",
-			Signer: b.signer, Recipients: b.seal, State: b.state},
-		Open: func(ctx context.Context) (exporters.Exporter, error) { return src.Open(ctx) },
+		Archive: b.Archive,
+		Options: b.Options("memory", b.state),
+		Open:    func(ctx context.Context) (exporters.Exporter, error) { return src.Open(ctx) },
 	}
 }
 
 func (b *bench) snapshot(t testing.TB, d *archive.Decision) *archive.Snapshot {
 	t.Helper()
-	s, err := b.a.Snapshot(t.Context(), "memory", d)
+	s, err := b.Archive.Snapshot(t.Context(), "memory", d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Unlock(t.Context(), b.open); err != nil {
+	if err := s.Unlock(t.Context(), b.Identity); err != nil {
 		t.Fatal(err)
 	}
 	return s
