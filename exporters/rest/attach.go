@@ -23,9 +23,11 @@ import (
 const filesSuffix = ".files"
 
 // An attachment says where records name their files. The paths name, size and sha256
-// begin at the map that holds the URL.
+// begin at the map that holds the URL. Links are relative to base, an expression over
+// config and record, or to the stream's own base if it is nil.
 type attachment struct {
 	url, name, size, sha256 []string
+	base                    *expr
 }
 
 func parseAttachment(v any) (*attachment, error) {
@@ -36,9 +38,17 @@ func parseAttachment(v any) (*attachment, error) {
 	case map[string]any:
 		for k, p := range v {
 			s, ok := p.(string)
+			if k == "base" && ok {
+				x, err := jinja.Compile(s, []string{"config", "record"})
+				if err != nil {
+					return nil, fmt.Errorf("base: %w", err)
+				}
+				a.base = &expr{x, new(jinja.Dict)}
+				continue
+			}
 			into, known := map[string]*[]string{"url": &a.url, "name": &a.name, "size": &a.size, "sha256": &a.sha256}[k]
 			if !ok || !known {
-				return nil, fmt.Errorf("%q is not url, name, size or sha256 with a path", k)
+				return nil, fmt.Errorf("%q is not url, name, size or sha256 with a path, nor base with an expression", k)
 			}
 			*into = splitPath(s)
 		}
@@ -58,7 +68,7 @@ func (a *attachment) each(ctx context.Context, v *view, st *stream, it item, key
 		if m.val == nil || m.val == "" {
 			continue // the record has no file
 		}
-		f := &file{v: v, st: st, it: it, stream: st.name + filesSuffix, at: strings.Join(m.at, "/"), parent: key}
+		f := &file{v: v, st: st, it: it, from: a.base, stream: st.name + filesSuffix, at: strings.Join(m.at, "/"), parent: key}
 		id := dataset.KeylessKey([]byte(key + "\x00" + strconv.Itoa(ordinal)))
 		if k, err := fileKey(key, len(st.key) > 0, id, f.at); err != nil {
 			return err
@@ -99,6 +109,7 @@ type file struct {
 	v                       *view
 	st                      *stream
 	it                      item
+	from                    *expr // what the link is relative to; nil means the stream's base
 	stream, key, at, parent string
 	name, sha256            string
 	size                    int64 // as the record says, -1 if it does not
@@ -141,6 +152,17 @@ func (f *file) record(ctx context.Context, val jinja.Value) (dataset.Record, err
 	base, _, err := f.requester(ctx)
 	if err != nil {
 		return dataset.Record{}, err
+	}
+	if f.from != nil {
+		at, err := f.v.scope().with("record", f.it.raw).text(f.from)
+		if err != nil {
+			return dataset.Record{}, fmt.Errorf("base: %w", err)
+		}
+		ref, err := url.Parse(at)
+		if err != nil {
+			return dataset.Record{}, errors.New("the base of the link is malformed")
+		}
+		base = base.ResolveReference(ref)
 	}
 	ref, err := url.Parse(text)
 	if err != nil {

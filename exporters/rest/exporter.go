@@ -330,7 +330,7 @@ func (v *view) read(ctx context.Context, q exporters.Query, yield func(dataset.R
 	if i < 0 {
 		return fmt.Errorf("there is no stream %q", name)
 	}
-	rd := &reader{v: v, st: all[i], records: records, files: files, seen: newTracker(), yield: yield}
+	rd := &reader{v: v, st: all[i], records: records, files: files, seen: newTracker(), gaps: map[string]int{}, yield: yield}
 	if err := all[i].read(ctx, v, func(it item) error { return rd.item(ctx, it) }); err != nil {
 		return fmt.Errorf("stream %s: %w", name, err)
 	}
