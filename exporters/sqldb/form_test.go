@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/exporters"
 )
 
 // copyCell escapes text as the server does in COPY TO.
@@ -218,11 +219,42 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
+func mixedRows(n int) string {
+	return fmt.Sprintf(`CREATE TABLE t AS SELECT g::bigint AS id, 'case ' || g AS name, (g * 1.01)::numeric(12,2) AS amount, g %% 2 = 0 AS flag,
+		now() - g * interval '1 second' AS at, md5(g::text) AS hash, g::float8 / 7 AS ratio FROM generate_series(1, %d) g; ALTER TABLE t ADD PRIMARY KEY (id)`, n)
+}
+
+// BenchmarkLoad restores a table of mixed types into each product.
+func BenchmarkLoad(b *testing.B) {
+	const rows = 100_000
+	from, _ := pgDatabase(b, mixedRows(rows))
+	src := open(b, Postgres, from)
+	for _, k := range []exporters.Kind{Postgres, MySQL, SQLite} {
+		b.Run(k.Name, func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				to := "sqlite:" + b.TempDir() + "/to.db"
+				switch k.Name {
+				case kindPostgres:
+					to, _ = pgDatabase(b, "")
+				case kindMySQL:
+					to, _ = mysqlDatabase(b, "")
+				}
+				dst := openTarget(b, k, to)
+				b.StartTimer()
+				if gaps, _ := copyAll(b, dst, src); len(gaps) > 0 {
+					b.Fatal(gaps)
+				}
+			}
+			b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
+}
+
 // BenchmarkPostgresRead reads a table of mixed types over a socket.
 func BenchmarkPostgresRead(b *testing.B) {
 	const rows = 200_000
-	url, _ := pgDatabase(b, fmt.Sprintf(`CREATE TABLE t AS SELECT g::bigint AS id, 'case ' || g AS name, (g * 1.01)::numeric(12,2) AS amount, g %% 2 = 0 AS flag,
-		now() - g * interval '1 second' AS at, md5(g::text) AS hash, g::float8 / 7 AS ratio FROM generate_series(1, %d) g; ALTER TABLE t ADD PRIMARY KEY (id)`, rows))
+	url, _ := pgDatabase(b, mixedRows(rows))
 	x := open(b, Postgres, url)
 	for b.Loop() {
 		if n, err := drain(b.Context(), x, "public.t"); n != rows || err != nil {

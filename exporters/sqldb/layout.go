@@ -232,7 +232,16 @@ func (d dialect) planColumns(t *tableLayout, a attributes, lose func(string, ...
 		if f.Generated != "" {
 			lose("Column %q is not computed, it holds the values; it was %s.", f.Name, f.Generated)
 		}
+		if f.Description != "" && !d.takesComment(f.Description) {
+			lose("The comment of column %q is not kept.", f.Name)
+		}
 		t.Columns = append(t.Columns, c)
+	}
+	if native.PartitionBy != "" {
+		lose("The table is one and not partitioned; it was by %s.", native.PartitionBy)
+	}
+	if native.RowSecurity {
+		lose("Row security is not switched on; its policies are among the definitions.")
 	}
 	t.Keyed = len(s.PrimaryKey) > 0 && !t.Stream.Keyless && t.Stream.Name != definitionsStream
 	if d.kind == kindMySQL && !own {
@@ -246,6 +255,12 @@ func (d dialect) planColumns(t *tableLayout, a attributes, lose func(string, ...
 	for _, name := range slices.Sorted(maps.Keys(native.Constraints)) {
 		lose("Constraint %q is not made; it was %s.", name, native.Constraints[name])
 	}
+}
+
+// takesComment reports whether a column can have the comment: SQLite knows none, and
+// MySQL none that is longer than 1,024 characters.
+func (d dialect) takesComment(text string) bool {
+	return d.kind != kindSQLite && !strings.ContainsRune(text, 0) && (d.kind != kindMySQL || utf8.RuneCountInString(text) <= 1024)
 }
 
 // pgNativeOf returns what only PostgreSQL knows of a schema, or nothing.

@@ -4,14 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
-	"regexp"
 	"slices"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/dwp/sallyport/dataset"
@@ -27,85 +22,6 @@ type MySQLTarget struct {
 	exact    string // a collation in which only equal text is equal
 
 	state targetState
-}
-
-// targetState is what targets know between calls.
-type targetState struct {
-	mu     sync.Mutex
-	layout *layout // nil before Begin
-	notes  []string
-	gaps   bool // a record was not loaded
-	shut   bool
-}
-
-func (s *targetState) set(l *layout, notes []string) {
-	s.mu.Lock()
-	s.layout, s.notes, s.gaps = l, notes, false
-	s.mu.Unlock()
-}
-
-// current returns the layout, or an error before Begin and after Close.
-func (s *targetState) current() (*layout, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.shut:
-		return nil, errClosed
-	case s.layout == nil:
-		return nil, exporters.ErrNotOurs
-	}
-	return s.layout, nil
-}
-
-func (s *targetState) lookup(stream string) (*tableLayout, error) {
-	l, err := s.current()
-	if err != nil {
-		return nil, err
-	}
-	t := l.table(stream)
-	if t == nil {
-		return nil, fmt.Errorf("stream %q: %w", stream, fs.ErrNotExist)
-	}
-	return t, nil
-}
-
-func (s *targetState) streams(ctx context.Context) ([]dataset.Stream, error) {
-	l, err := s.current()
-	if errors.Is(err, exporters.ErrNotOurs) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return l.streams(), ctx.Err()
-}
-
-func (s *targetState) facts(e dataset.Endpoint) dataset.Facts {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return dataset.Facts{Endpoints: []dataset.Endpoint{e}, Notes: slices.Clone(s.notes)}
-}
-
-// counted returns gap, and remembers that it was called.
-func (s *targetState) counted(gap func(dataset.Gap)) func(dataset.Gap) {
-	return func(g dataset.Gap) {
-		s.mu.Lock()
-		s.gaps = true
-		s.mu.Unlock()
-		gap(g)
-	}
-}
-
-// unmet decides what a foreign key that does not hold means: where records are
-// missing, which were reported as gaps, it is a note; else an error.
-func (s *targetState) unmet(err error) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.gaps {
-		return err
-	}
-	s.notes = append(s.notes, fmt.Sprintf("A key does not hold, as records are missing: %v.", err))
-	return nil
 }
 
 func openMySQLTarget(ctx context.Context, c exporters.Config) (*MySQLTarget, error) {
@@ -210,77 +126,6 @@ func (t *MySQLTarget) Begin(ctx context.Context, test dataset.ID, all []dataset.
 	return nil
 }
 
-var (
-	// mysqlType is what may stand as a type in a statement; in quotes, the members of
-	// ENUM and SET.
-	mysqlType      = regexp.MustCompile(`^(?i)[a-z0-9]+( precision)?(\(\s*(\d+(\s*,\s*\d+)?|'([^']|'')*'(,'([^']|'')*')*)\s*\))?( unsigned)?( zerofill)?$`)
-	mysqlCollation = regexp.MustCompile(`^[a-z0-9_]+$`)
-)
-
-// mysqlCreate are the statements that make a table with its primary key, by which
-// InnoDB stores it.
-func (t *tableLayout) mysqlCreate(exact string) ([]string, error) {
-	name := backQuoted(t.Name)
-	end := ") ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE "
-	if t.Document {
-		all := []string{"CREATE TABLE " + name + " (record_key LONGBLOB NOT NULL, record_ordinal BIGINT NOT NULL, record LONGTEXT NOT NULL" + end + exact}
-		if t.View != "" {
-			all = append(all, t.mysqlDocumentView())
-		}
-		return all, nil
-	}
-	s := t.Stream.Schema
-	native := mysqlNative{Collation: exact}
-	if a, _ := attributesOf(t.Stream); a.Kind == kindMySQL && s.Native != nil {
-		if err := json.Unmarshal(s.Native, &native); err != nil {
-			return nil, fmt.Errorf("native schema: %w", err)
-		}
-	}
-	if !mysqlCollation.MatchString(native.Collation) {
-		native.Collation = exact
-	}
-	var parts []string
-	for i, c := range t.Columns {
-		if !mysqlType.MatchString(c.Type) {
-			return nil, fmt.Errorf("column %q has the type %q, which is none of MySQL", c.Name, c.Type)
-		}
-		f := s.Fields[i]
-		part := backQuoted(c.Name) + " " + c.Type
-		if own := native.Collations[f.Name]; c.Own && mysqlCollation.MatchString(own) {
-			part += " COLLATE " + own
-		}
-		if f.Required || t.Keyed && slices.Contains(s.PrimaryKey, f.Name) {
-			part += " NOT NULL"
-		} else {
-			part += " NULL" // said, because time stamps are otherwise not
-		}
-		if f.Identity && t.Keyed && s.PrimaryKey[0] == f.Name && strings.Contains(strings.ToLower(c.Type), "int") {
-			part += " AUTO_INCREMENT"
-		}
-		parts = append(parts, part)
-	}
-	if len(parts) == 0 {
-		parts = []string{"`no columns` INT"} // MySQL has no table without
-	}
-	if t.Keyed {
-		parts = append(parts, "PRIMARY KEY ("+strings.Join(t.key(backQuoted), ", ")+")")
-	}
-	return []string{"CREATE TABLE " + name + " (" + strings.Join(parts, ", ") + end + native.Collation}, nil
-}
-
-// mysqlDocumentView shows the plain fields of a document table as columns.
-func (t *tableLayout) mysqlDocumentView() string {
-	n := mysqlDialect.names()
-	exprs := []string{backQuoted(n.take("record_key")), backQuoted(n.take("record_ordinal"))}
-	for _, f := range t.Stream.Schema.Fields {
-		if strings.ContainsAny(f.Name, "\x00\"\\") {
-			continue // no JSON path can name it
-		}
-		exprs = append(exprs, "JSON_VALUE(record, "+singleQuoted(`$."`+f.Name+`"`)+") AS "+backQuoted(n.take(f.Name)))
-	}
-	return "CREATE VIEW " + backQuoted(t.View) + " AS SELECT " + strings.Join(exprs, ", ") + " FROM " + backQuoted(t.Name)
-}
-
 // Streams implements [exporters.Exporter]: those that were loaded.
 func (t *MySQLTarget) Streams(ctx context.Context) ([]dataset.Stream, error) {
 	return t.state.streams(ctx)
@@ -289,26 +134,6 @@ func (t *MySQLTarget) Streams(ctx context.Context) ([]dataset.Stream, error) {
 // Read implements [exporters.Exporter].
 func (t *MySQLTarget) Read(ctx context.Context, q exporters.Query) iter.Seq2[dataset.Record, error] {
 	return readBack(ctx, q, t.readStream)
-}
-
-// readBack yields the records of the streams of q, each by read.
-func readBack(ctx context.Context, q exporters.Query, read func(ctx context.Context, s dataset.Stream, yield func(dataset.Record, error) bool) (bool, error)) iter.Seq2[dataset.Record, error] {
-	return func(yield func(dataset.Record, error) bool) {
-		for _, s := range q.Streams {
-			more, err := false, error(nil)
-			if q.After != "" || q.Range != (dataset.Range{}) {
-				err = errors.New("a cursor or range, which a target does not make")
-			} else {
-				more, err = read(ctx, s, yield)
-			}
-			if err != nil {
-				yield(dataset.Record{}, fmt.Errorf("read %q back: %w", s.Name, err))
-			}
-			if !more || err != nil {
-				return
-			}
-		}
-	}
 }
 
 func (t *MySQLTarget) readStream(ctx context.Context, s dataset.Stream, yield func(dataset.Record, error) bool) (more bool, err error) {
@@ -346,21 +171,6 @@ func (t *MySQLTarget) readStream(ctx context.Context, s dataset.Stream, yield fu
 		return false, err
 	}
 	return mysqlRead(ctx, c, mt, "", nil, ties, "", yield)
-}
-
-// yieldEmpty yields as many records without fields as the row counts.
-func yieldEmpty(row *sql.Row, t *tableLayout, yield func(dataset.Record, error) bool) (more bool, err error) {
-	var n int
-	if err := row.Scan(&n); err != nil {
-		return false, err
-	}
-	key := dataset.KeylessKey([]byte("{}"))
-	for i := range n {
-		if !yield(dataset.Record{Stream: t.Stream.Name, Key: key, Ordinal: i, Data: json.RawMessage("{}")}, nil) {
-			return false, nil
-		}
-	}
-	return true, nil
 }
 
 // Facts implements [exporters.Exporter].
