@@ -58,7 +58,11 @@ func (s *Snapshot) Prove(ctx context.Context, e *StreamEntry, key string, ordina
 	if err := s.proveStream(e, p); err != nil {
 		return nil, err
 	}
-	return p, s.signatures(ctx, p)
+	sigs, err := s.a.Signatures(ctx, s.Service, s.Hash, nsManifest)
+	for _, sig := range sigs {
+		p.Signatures = append(p.Signatures, string(sig.Text))
+	}
+	return p, err
 }
 
 // proveIn looks for the record in one part, and proves it there.
@@ -111,21 +115,6 @@ func (s *Snapshot) proveStream(e *StreamEntry, p *RecordProof) error {
 	var err error
 	p.Proof.Whole, err = dataset.ProveSnapshot(sums, uint64(at))
 	return err
-}
-
-// signatures adds the signatures of the manifest.
-func (s *Snapshot) signatures(ctx context.Context, p *RecordProof) error {
-	for info, err := range s.a.Store.List(ctx, signatureFolder(s.Service, s.Hash, nsManifest)) {
-		if err != nil {
-			return fmt.Errorf("list signatures: %w", err)
-		}
-		sig, err := readAll(ctx, s.a.Store, info.Name, maxSignature)
-		if err != nil {
-			return fmt.Errorf("read %s: %w", info.Name, err)
-		}
-		p.Signatures = append(p.Signatures, string(sig))
-	}
-	return nil
 }
 
 func each[T any](list []T) iter.Seq2[T, error] {

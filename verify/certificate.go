@@ -1,12 +1,8 @@
 package verify
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"unicode/utf8"
 
 	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/dataset"
@@ -242,13 +238,13 @@ func SubjectName(service string, run archive.RunID) string { return service + "@
 
 // Encode returns the one form of a certificate: JSON with two-space indentation, without
 // HTML escapes, and a final line feed.
-func (c *Certificate) Encode() ([]byte, error) { return encodeDocument(c) }
+func (c *Certificate) Encode() ([]byte, error) { return archive.Encode(c) }
 
 // ParseCertificate accepts only what [Certificate.Encode] writes. It verifies no
 // signature, and does not say whether the certificate agrees with itself.
 func ParseCertificate(doc []byte) (*Certificate, error) {
 	var c Certificate
-	if err := decodeDocument(doc, &c, maxCertificate); err != nil {
+	if err := archive.Decode(doc, &c); err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
 	if err := c.check(); err != nil {
@@ -281,44 +277,6 @@ func (c *Certificate) check() error {
 		if s.Number != i+1 {
 			return fmt.Errorf("stream %d has number %d", i+1, s.Number)
 		}
-	}
-	return nil
-}
-
-// encodeDocument writes the one canonical form of a document, as package archive does.
-func encodeDocument(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return b.Bytes(), nil
-}
-
-// decodeDocument accepts only what encodeDocument writes.
-func decodeDocument(doc []byte, v any, limit int) error {
-	if len(doc) > limit {
-		return fmt.Errorf("is longer than %d bytes", limit)
-	}
-	if !utf8.Valid(doc) {
-		return errors.New("is not UTF-8")
-	}
-	dec := json.NewDecoder(bytes.NewReader(doc))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return errors.New("bytes after the document")
-	}
-	again, err := encodeDocument(v)
-	if err != nil {
-		return fmt.Errorf("encode again: %w", err)
-	}
-	if !bytes.Equal(again, doc) {
-		return errors.New("is not in canonical form")
 	}
 	return nil
 }

@@ -96,7 +96,7 @@ type AnnexWaiver struct {
 // ParseAnnex accepts only what was sealed as an annex.
 func ParseAnnex(doc []byte) (*Annex, error) {
 	var a Annex
-	if err := decodeDocument(doc, &a, maxAnnex); err != nil {
+	if err := archive.Decode(doc, &a); err != nil {
 		return nil, fmt.Errorf("annex: %w", err)
 	}
 	if a.Format != annexFormat {
@@ -147,7 +147,7 @@ func value(raw []byte) string {
 
 // seal returns the annex as it is stored.
 func (a *Annex) seal(to *crypto.Sealer) ([]byte, error) {
-	doc, err := encodeDocument(a)
+	doc, err := archive.Encode(a)
 	if err != nil {
 		return nil, fmt.Errorf("annex: %w", err)
 	}
@@ -166,7 +166,7 @@ type annexRoom int
 
 // fits takes an item's room, if there is enough.
 func (r *annexRoom) fits(item any) (bool, error) {
-	doc, err := encodeDocument(item)
+	doc, err := archive.Encode(item)
 	if err != nil {
 		return false, fmt.Errorf("annex: %w", err)
 	}

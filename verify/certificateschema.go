@@ -22,7 +22,7 @@ func CertificateSchema() ([]byte, error) {
 	properties["_type"].(schema)["const"] = StatementType
 	properties["predicateType"].(schema)["const"] = PredicateType
 	properties["subject"].(schema)["minItems"], properties["subject"].(schema)["maxItems"] = 1, 1
-	doc, err := encodeDocument(s)
+	doc, err := archive.Encode(s)
 	if err != nil {
 		return nil, fmt.Errorf("schema of certificates: %w", err)
 	}
