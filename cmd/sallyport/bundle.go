@@ -39,7 +39,7 @@ func runBundle(ctx context.Context, i *invocation) error {
 			return err
 		}
 	}
-	task := s.progress().Task("bundle", "packs")
+	task := s.progress().Task("bundle", "pack")
 	var before int64
 	o.Progress = func(done, total int64) {
 		task.Add(1, done-before)

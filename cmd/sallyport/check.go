@@ -58,7 +58,7 @@ func runCheck(ctx context.Context, i *invocation) error {
 	if err != nil {
 		return err
 	}
-	task := s.progress().Task("check", "packs")
+	task := s.progress().Task("check", "pack")
 	var before int64
 	c.Progress = func(done, total int64) {
 		task.Add(1, done-before)

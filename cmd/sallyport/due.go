@@ -6,7 +6,9 @@ import (
 
 	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/internal/config"
 	"github.com/dwp/sallyport/internal/schedule"
+	"github.com/dwp/sallyport/verify"
 )
 
 // due returns those of the sources whose export is due at now. Without a configuration
@@ -48,4 +50,58 @@ func (s *session) lastExport(ctx context.Context, service string) (time.Time, er
 		}
 	}
 	return last, nil
+}
+
+// testAgain is how long after an exit test that did not prove the exit the next is due:
+// trying again every hour would cost more than it tells.
+const testAgain = 24 * time.Hour
+
+// dueTests returns those of the sources whose exit test is due at now.
+func (s *session) dueTests(ctx context.Context, sources []source, now time.Time) ([]source, error) {
+	var list []source
+	for _, src := range sources {
+		proven, newest, err := s.certificates(ctx, src.name)
+		if err != nil {
+			return nil, err
+		}
+		v := testJob(src.service).At(now, issued(proven))
+		if v.Due && newest != nil && newest != proven && now.Sub(issued(newest)) < testAgain {
+			v.Due, v.Reason = false, "tested within a day, and not proven"
+		}
+		s.detail("%s: %s", src.name, v.Reason)
+		if v.Due {
+			list = append(list, src)
+		}
+	}
+	return list, nil
+}
+
+// testJob is when the exit of a service is to be tested.
+func testJob(svc *config.Service) schedule.Job {
+	return schedule.Job{Every: svc.Objectives.ExitTestEvery.Std()}
+}
+
+// certificates returns the newest certificate of a service that proves its exit, and the
+// newest of all; nil where there is none. Of two of one second, the one that proves
+// nothing counts as the newer.
+func (s *session) certificates(ctx context.Context, service string) (proven, newest *verify.StoredCertificate, err error) {
+	_, err = s.lastCertificate(ctx, service, func(c *verify.StoredCertificate) bool {
+		proves := c.Certificate.Predicate.Verdict == verify.Proven
+		if proves {
+			proven = c
+		}
+		if !proves || !issued(c).Equal(issued(newest)) {
+			newest = c
+		}
+		return false
+	})
+	return proven, newest, err
+}
+
+// issued is when a certificate was issued; zero if there is none.
+func issued(c *verify.StoredCertificate) time.Time {
+	if c == nil {
+		return time.Time{}
+	}
+	return c.Certificate.Predicate.Issued.Time
 }

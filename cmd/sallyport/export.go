@@ -49,6 +49,9 @@ func runExport(ctx context.Context, i *invocation) error {
 		return err
 	}
 	if err := s.openArchive(ctx, !i.c.Bool("dry-run")); err != nil {
+		for _, src := range sources {
+			s.record(src.name, func(m *serviceMetrics) { m.exported(time.Now(), nil, false) })
+		}
 		return err
 	}
 	defer s.close()
@@ -109,13 +112,23 @@ type exportResult struct {
 	Seconds  float64                `json:"seconds"`
 }
 
-// export exports one service.
+// export exports one service, and tells monitoring how it ended.
 func (s *session) export(ctx context.Context, src source) (*exportResult, error) {
 	unlock, err := s.lock(src.name)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
+	started := time.Now()
+	r, err := s.exportLocked(ctx, src, started)
+	s.record(src.name, func(m *serviceMetrics) { m.exported(started, r, err == nil) })
+	if err == nil && src.service != nil {
+		err = s.beat(ctx, src.service.Heartbeat.Export)
+	}
+	return r, err
+}
+
+func (s *session) exportLocked(ctx context.Context, src source, started time.Time) (*exportResult, error) {
 	signer, err := s.signingKey()
 	if err != nil {
 		return nil, err
@@ -124,7 +137,6 @@ func (s *session) export(ctx context.Context, src source) (*exportResult, error)
 	if err != nil {
 		return nil, err
 	}
-	started := time.Now()
 	gaps := &gapCounter{ui: s.ui, service: src.name, now: started, waivers: waivers(src)}
 	job := transfer.Job{
 		Archive: s.archive,
@@ -138,7 +150,7 @@ func (s *session) export(ctx context.Context, src source) (*exportResult, error)
 	if src.service != nil {
 		job.Select = transfer.Selection{Include: src.service.Streams, Exclude: src.service.Exclude}
 	}
-	stop := s.watch("export "+src.name, "records", job.Progress)
+	stop := s.watch("export "+src.name, "record", job.Progress)
 	d, err := transfer.Export(ctx, job)
 	stop()
 	if err != nil {

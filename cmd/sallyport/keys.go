@@ -15,8 +15,8 @@ import (
 
 func keysCommand() command {
 	return command{
-		name: "keys", summary: "make and list keys",
-		group: []command{keysGenerateCommand(), keysListCommand()},
+		name: "keys", summary: "make, list and test keys",
+		group: []command{keysGenerateCommand(), keysListCommand(), keysTestCommand()},
 	}
 }
 

@@ -134,6 +134,8 @@ func commands() []command {
 		checkCommand(),
 		verifyCommand(),
 		restoreCommand(),
+		exitTestCommand(),
+		certificateCommand(),
 		bundleCommand(),
 		proveCommand(),
 		keysCommand(),

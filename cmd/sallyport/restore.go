@@ -61,7 +61,7 @@ func runRestore(ctx context.Context, i *invocation) (err error) {
 	r := transfer.Restore{Snapshot: snap, Target: target, Test: dataset.NewID(), Progress: p,
 		Filter: transfer.Filter{Streams: i.c.StringSlice("stream"), Prefix: i.c.String("prefix"), Key: i.c.String("key"), Version: i.c.String("version")},
 		OnGap:  func(g dataset.Gap) { s.gap(snap.Service, &g) }}
-	stop := s.watch("restore", "records", p)
+	stop := s.watch("restore", "record", p)
 	out, err := r.Run(ctx)
 	stop()
 	if err != nil {
@@ -80,7 +80,7 @@ func (s *session) printRestored(out *transfer.Restored, p *transfer.Progress) er
 		gaps += st.Gaps
 		rows = append(rows, []string{st.Name, fmt.Sprint(st.Records), fmt.Sprint(st.Gaps)})
 	}
-	s.table([]string{"stream", "records", "not restored"}, rows)
+	s.table([]string{"stream", "record", "not restored"}, rows)
 	s.printf("restored %s, %s\n", count(int(p.Records.Load()-gaps), "record"), humanize.IBytes(uint64(p.Bytes.Load())))
 	s.result = out
 	switch {

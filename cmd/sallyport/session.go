@@ -260,14 +260,20 @@ func joinRecipients(to *crypto.Sealer, path string) (*crypto.Sealer, error) {
 	return to.Join(more), nil
 }
 
-// opener reads the identities.
-func (s *session) opener() (*crypto.Opener, error) {
+// identityFiles are those of the flag, or of the configuration.
+func (s *session) identityFiles() []string {
 	paths := s.c.StringSlice("identity")
 	if len(paths) == 0 && s.config != nil {
 		for _, p := range s.config.Keys.Identities {
 			paths = append(paths, string(p))
 		}
 	}
+	return paths
+}
+
+// opener reads the identities.
+func (s *session) opener() (*crypto.Opener, error) {
+	paths := s.identityFiles()
 	if len(paths) == 0 {
 		return nil, withHint(fmt.Errorf("no identity was named: %w", crypto.ErrNoKey), "-i FILE names one")
 	}
@@ -290,11 +296,15 @@ func (s *session) opener() (*crypto.Opener, error) {
 	return all, nil
 }
 
-// find returns the snapshot that ref names: SERVICE@latest, SERVICE@PREFIX, or a unique
-// prefix of its id.
+// find returns the snapshot that ref names: SERVICE@latest, SERVICE@PREFIX, or a prefix
+// of its id that no other snapshot of the archive has.
 func (s *session) find(ctx context.Context, ref string) (service string, d *archive.Decision, err error) {
 	if service, rest, ok := strings.Cut(ref, "@"); ok {
-		d, err := s.in(ctx, service, rest)
+		all, err := s.snapshots(ctx, service)
+		if err != nil {
+			return "", nil, err
+		}
+		d, err := all.Find(rest)
 		return service, d, err
 	}
 	services, err := s.archive.Services(ctx)
@@ -302,24 +312,28 @@ func (s *session) find(ctx context.Context, ref string) (service string, d *arch
 		return "", nil, err
 	}
 	for _, name := range services {
-		found, err := s.in(ctx, name, ref)
-		switch {
-		case errors.Is(err, archive.ErrNoSnapshot):
-			continue
-		case err != nil:
+		all, err := s.snapshots(ctx, name)
+		if err != nil {
 			return "", nil, err
-		case d != nil:
-			return "", nil, withHint(fmt.Errorf("%q is a snapshot of %s and of %s: %w", ref, service, name, archive.ErrNoSnapshot), "SERVICE@"+ref+" says which")
 		}
-		service, d = name, found
+		for _, x := range slices.Concat(all.All, all.Expired) {
+			switch {
+			case ref == "" || !strings.HasPrefix(string(x.Run), ref):
+			case d != nil:
+				return "", nil, withHint(fmt.Errorf("%q is a snapshot of %s and of %s: %w", ref, service, name, archive.ErrNoSnapshot), "write more of the id, or SERVICE@"+ref)
+			default:
+				service, d = name, x
+			}
+		}
 	}
 	if d == nil {
-		return "", nil, withHint(fmt.Errorf("%q: %w", ref, archive.ErrNoSnapshot), "sallyport snapshots lists them; SERVICE@latest is the newest")
+		return "", nil, fmt.Errorf("%q: %w", ref, archive.ErrNoSnapshot)
 	}
 	return service, d, nil
 }
 
-func (s *session) in(ctx context.Context, service, ref string) (*archive.Decision, error) {
+// snapshots reads the snapshots of a service, and says which it passed over.
+func (s *session) snapshots(ctx context.Context, service string) (*archive.Snapshots, error) {
 	if err := archive.CheckService(service); err != nil {
 		return nil, usage("", "%w", err)
 	}
@@ -330,7 +344,7 @@ func (s *session) in(ctx context.Context, service, ref string) (*archive.Decisio
 	for _, bad := range all.Bad {
 		s.note("passed over: %v", bad)
 	}
-	return all.Find(ref)
+	return all, nil
 }
 
 // unlock opens the snapshot that ref names with the identities.
@@ -339,6 +353,10 @@ func (s *session) unlock(ctx context.Context, ref string) (*archive.Snapshot, er
 	if err != nil {
 		return nil, err
 	}
+	return s.openSnapshot(ctx, service, d)
+}
+
+func (s *session) openSnapshot(ctx context.Context, service string, d *archive.Decision) (*archive.Snapshot, error) {
 	o, err := s.opener()
 	if err != nil {
 		return nil, err

@@ -3,32 +3,44 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/internal/config"
 	"github.com/dwp/sallyport/internal/schedule"
+	"github.com/dwp/sallyport/verify"
 	"github.com/urfave/cli/v2"
 )
 
 func statusCommand() command {
 	return command{
 		name: "status", summary: "say of every service how old its last good snapshot is, and what is due",
-		uses:  []flagGroup{configFlags, storeFlags},
-		flags: []cli.Flag{&cli.BoolFlag{Name: "check", Usage: "exit 3 if any service misses an objective"}},
+		uses:  []flagGroup{configFlags, storeFlags, identityFlags},
+		flags: []cli.Flag{&cli.BoolFlag{Name: "check", Usage: "exit 3 if any service misses an objective, or its exit is not proven by a valid certificate any more"}},
 		run:   runStatus,
 	}
 }
 
 // A serviceStatus is what --json says of a service.
 type serviceStatus struct {
-	Service   string           `json:"service"`
-	Snapshots int              `json:"snapshots"`
-	Last      archive.RunID    `json:"last,omitempty"`      // complete
-	Ended     *time.Time       `json:"ended,omitempty"`     // of Last
-	Newer     int              `json:"incomplete,omitzero"` // incomplete ones since
-	Open      []archive.RunID  `json:"open,omitempty"`
-	Export    schedule.Verdict `json:"export"`
+	Service     string             `json:"service"`
+	Snapshots   int                `json:"snapshots"`
+	Last        archive.RunID      `json:"last,omitempty"`      // complete, or with gaps that the owner accepted
+	Ended       *time.Time         `json:"ended,omitempty"`     // of Last
+	Newer       int                `json:"incomplete,omitzero"` // incomplete ones since
+	Open        []archive.RunID    `json:"open,omitempty"`
+	Export      schedule.Verdict   `json:"export"`
+	Certificate *certificateStatus `json:"certificate,omitempty"` // the newest
+	ExitTest    schedule.Verdict   `json:"exit_test"`
+}
+
+// A certificateStatus is what is said of a certificate.
+type certificateStatus struct {
+	Name    string         `json:"name"`
+	Verdict verify.Verdict `json:"verdict"`
+	Issued  time.Time      `json:"issued"`
+	Expires time.Time      `json:"expires"`
 }
 
 func runStatus(ctx context.Context, i *invocation) error {
@@ -50,13 +62,13 @@ func runStatus(ctx context.Context, i *invocation) error {
 		if err != nil {
 			return err
 		}
-		if st.Export.Overdue {
+		if st.Export.Overdue || st.ExitTest.Overdue {
 			overdue++
 		}
 		list = append(list, *st)
 		rows = append(rows, st.row(now))
 	}
-	s.table([]string{"service", "snapshots", "last complete", "age", "open", "export"}, rows)
+	s.table([]string{"service", "snapshots", "last complete", "age", "open", "export", "certificate", "exit test"}, rows)
 	s.result = list
 	if overdue > 0 && i.c.Bool("check") {
 		return &exitError{code: exitIncomplete, err: fmt.Errorf("%s past an objective", count(overdue, "service"))}
@@ -73,21 +85,51 @@ func (s *session) serviceNames(ctx context.Context) ([]string, error) {
 }
 
 func (s *session) status(ctx context.Context, name string, now time.Time) (*serviceStatus, error) {
-	all, err := s.archive.Snapshots(ctx, name)
+	all, err := s.snapshots(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	st := &serviceStatus{Service: name, Snapshots: len(all.All), Open: all.Open}
+	src := source{name: name}
+	if s.config != nil {
+		src.service = s.config.Services[name]
+	}
+	st := &serviceStatus{Service: name, Snapshots: len(all.All), Open: all.Open, ExitTest: schedule.Job{}.At(now, now)}
 	var began time.Time
-	for _, d := range all.All {
-		if d.Manifest.State != archive.Complete {
-			st.Newer++
-			continue
+	for _, d := range slices.Backward(all.All) {
+		good, err := s.good(ctx, src, d)
+		if err != nil {
+			return nil, err
 		}
-		st.Last, st.Ended, began, st.Newer = d.Run, &d.Manifest.Ended.Time, d.Manifest.Started.Time, 0
+		if good {
+			st.Last, st.Ended, began = d.Run, &d.Manifest.Ended.Time, d.Manifest.Started.Time
+			break
+		}
+		st.Newer++
 	}
 	st.Export = s.exportJob(name).At(now, began)
-	return st, nil
+	return st, s.certified(ctx, src, st, now)
+}
+
+// certified adds what certificates say of the service.
+func (s *session) certified(ctx context.Context, src source, st *serviceStatus, now time.Time) error {
+	proven, newest, err := s.certificates(ctx, src.name)
+	if err != nil {
+		return err
+	}
+	if newest != nil {
+		p := &newest.Certificate.Predicate
+		st.Certificate = &certificateStatus{newest.Name, p.Verdict, p.Issued.Time, p.Expires.Time}
+	}
+	if src.service != nil {
+		st.ExitTest = testJob(src.service).At(now, issued(proven))
+	}
+	switch {
+	case newest != nil && newest.Certificate.Predicate.Verdict == verify.NotProven:
+		st.ExitTest.Overdue, st.ExitTest.Reason = true, "the last exit test did not prove the exit"
+	case proven != nil && !now.Before(proven.Certificate.Predicate.Expires.Time):
+		st.ExitTest.Overdue, st.ExitTest.Reason = true, "the certificate expired "+proven.Certificate.Predicate.Expires.Format(time.DateOnly)
+	}
+	return nil
 }
 
 // exportJob is when a service is to be exported.
@@ -100,13 +142,19 @@ func (s *session) exportJob(name string) schedule.Job {
 }
 
 func (st *serviceStatus) row(now time.Time) []string {
-	last, age := "none", ""
+	last, age, certificate := "none", "", "none"
 	if st.Ended != nil {
 		last, age = st.Ended.Format("2006-01-02 15:04"), config.Duration(now.Sub(*st.Ended).Truncate(time.Minute)).String()
 	}
-	verdict := st.Export.Reason
-	if st.Export.Overdue {
-		verdict = "OVERDUE: " + verdict
+	if c := st.Certificate; c != nil {
+		certificate = fmt.Sprintf("%s, until %s", c.Verdict, c.Expires.Format(time.DateOnly))
 	}
-	return []string{st.Service, fmt.Sprint(st.Snapshots), last, age, fmt.Sprint(len(st.Open)), verdict}
+	return []string{st.Service, fmt.Sprint(st.Snapshots), last, age, fmt.Sprint(len(st.Open)), loud(st.Export), certificate, loud(st.ExitTest)}
+}
+
+func loud(v schedule.Verdict) string {
+	if v.Overdue {
+		return "OVERDUE: " + v.Reason
+	}
+	return v.Reason
 }

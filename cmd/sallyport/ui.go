@@ -67,6 +67,14 @@ func (u *ui) note(format string, args ...any) {
 	}
 }
 
+// warn prints what did not work and did not stop the command, also with --quiet.
+func (u *ui) warn(err error) {
+	u.emit(message{Type: "warning", Error: visible(err.Error())})
+	if !u.json {
+		u.log(fmt.Sprintf("sallyport: %s: %s", colourWord(u.err, "warning", text.FgYellow), visible(err.Error())))
+	}
+}
+
 // detail prints a remark if --verbose.
 func (u *ui) detail(format string, args ...any) {
 	if u.verbose {

@@ -4,17 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dwp/sallyport/archive"
+	"github.com/dwp/sallyport/crypto"
 	"github.com/dwp/sallyport/verify"
+	"github.com/urfave/cli/v2"
 )
 
 func verifyCommand() command {
 	return command{
 		name: "verify", summary: "decrypt and decode everything a snapshot holds, and hold it against its hashes",
 		args: "[SNAPSHOT...]", max: -1,
-		detail: "Without arguments the newest snapshot of every service is verified.",
-		uses:   []flagGroup{configFlags, storeFlags, identityFlags},
+		detail: "Without arguments the newest snapshot of every service is verified. With a configuration whose signing key may,\n" +
+			"the outcome is signed and stored: retention lets nothing expire that was not verified.",
+		uses:  []flagGroup{configFlags, storeFlags, identityFlags},
+		flags: []cli.Flag{&cli.StringSliceFlag{Name: "tag", Usage: "give the snapshot the public `TAG`, for keep rules"}},
 		run: func(ctx context.Context, i *invocation) error {
 			s, err := i.openSession(ctx)
 			if err != nil {
@@ -51,7 +57,7 @@ func (s *session) verify(ctx context.Context, ref string) (*verify.VerifyReport,
 	if err != nil {
 		return nil, err
 	}
-	task := s.progress().Task("verify "+snap.Service, "records")
+	task := s.progress().Task("verify "+snap.Service, "record")
 	var items, size int64
 	v := verify.Verification{Snapshot: snap, Progress: func(n, b int64) {
 		task.Add(n-items, b-size)
@@ -70,8 +76,34 @@ func (s *session) verify(ctx context.Context, ref string) (*verify.VerifyReport,
 		return r, err
 	}
 	s.printf("%s@%s: %s: %s, %s decoded (%s)\n", snap.Service, snap.Run, r.Content, count(int(r.Records), "record"), count(int(r.Blobs), "object"), humanize.IBytes(uint64(r.Bytes)))
+	if err := s.countersign(ctx, snap, r); err != nil {
+		return r, err
+	}
 	if len(r.Findings) > 0 {
 		return r, &exitError{code: exitIntegrity, err: fmt.Errorf("%w: %s", errSaid, count(len(r.Findings), "finding"))}
 	}
 	return r, nil
+}
+
+// countersign stores the outcome of a verification, signed, if this host is a verifier.
+func (s *session) countersign(ctx context.Context, snap *archive.Snapshot, r *verify.VerifyReport) error {
+	tags := s.c.StringSlice("tag")
+	var k *crypto.Signer
+	if s.config != nil {
+		var err error
+		if k, err = s.signingKey(); err != nil {
+			return err
+		}
+	}
+	switch may := k != nil && s.archive.Trust.Allows("sallyport-verified", k.PublicKey()); {
+	case !may && len(tags) > 0:
+		return usage("verify on the verifier, with its configuration", "--tag is stored with the verifier's signature, which this host cannot give")
+	case !may:
+		return nil
+	}
+	if _, err := verify.WriteVerified(ctx, s.archive, k, snap, r, tags, time.Now()); err != nil {
+		return fmt.Errorf("countersign: %w", err)
+	}
+	s.detail("countersigned %s@%s: %s", snap.Service, snap.Run, r.Content)
+	return nil
 }

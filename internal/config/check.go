@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -247,7 +246,7 @@ func (s *service) exitTest(kinds []exporters.Kind) {
 		}
 		return
 	}
-	if why := s.collides(to); why != "" {
+	if why := s.c.Collision(to, LeaveLinks); why != "" {
 		s.d.refuse(s.d.line(path), path, "%s", why)
 	}
 	if to.Scheme() == "" {
@@ -271,57 +270,6 @@ func (s *service) exitTest(kinds []exporters.Kind) {
 			s.d.resident(s.c, path, regionOf(conn))
 		}
 	}
-}
-
-// collides says why data must not be restored to a place: it is the store, or a
-// source. The exit test asks again, with what it then knows.
-func (s *service) collides(to Location) string {
-	if overlap(to, s.c.Store) {
-		return "is the store, or in it, or around it"
-	}
-	if to.Scheme() != "s3" {
-		return ""
-	}
-	for _, name := range s.c.Names() {
-		other := s.c.Services[name]
-		if other == nil || other.Exporter != "s3" {
-			continue
-		}
-		bucket, _ := other.With.Options["bucket"].(string)
-		endpoint, _ := other.With.Options["endpoint"].(string)
-		if t, err := s3conn.ParseURL(string(to)); err == nil && bucket != "" && t.Bucket == bucket && sameHost(t.Endpoint, endpoint) {
-			return "is the bucket of the service " + name + ": an exit test never writes to a source"
-		}
-	}
-	return ""
-}
-
-// overlap reports whether one of two places is, or lies in, the other.
-func overlap(a, b Location) bool {
-	if a.Scheme() != b.Scheme() {
-		return false
-	}
-	switch a.Scheme() {
-	case "":
-		return inside(string(a), string(b)) || inside(string(b), string(a))
-	case "s3":
-		x, err1 := s3conn.ParseURL(string(a))
-		y, err2 := s3conn.ParseURL(string(b))
-		return err1 == nil && err2 == nil && x.Bucket == y.Bucket && sameHost(x.Endpoint, y.Endpoint) &&
-			(strings.HasPrefix(x.Prefix, y.Prefix) || strings.HasPrefix(y.Prefix, x.Prefix))
-	}
-	return a == b
-}
-
-func inside(path, dir string) bool {
-	rel, err := filepath.Rel(dir, path)
-	return err == nil && filepath.IsLocal(rel)
-}
-
-func sameHost(a, b string) bool {
-	x, err1 := url.Parse(a)
-	y, err2 := url.Parse(b)
-	return err1 == nil && err2 == nil && strings.EqualFold(x.Host, y.Host)
 }
 
 func (s *service) purge() {

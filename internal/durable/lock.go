@@ -17,13 +17,18 @@ type Lock struct{ f *os.File }
 
 // TryLock takes the lock of the file at path, which it makes if it is missing, and
 // fails with [ErrLocked] at once if it is held. The caller releases it with Unlock.
-func TryLock(path string) (*Lock, error) {
+func TryLock(path string) (*Lock, error) { return lock(path, syscall.LOCK_EX|syscall.LOCK_NB) }
+
+// WaitLock is TryLock for what is held for moments only: it waits.
+func WaitLock(path string) (*Lock, error) { return lock(path, syscall.LOCK_EX) }
+
+func lock(path string, how int) (*Lock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
 	for {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		err = syscall.Flock(int(f.Fd()), how)
 		if err != syscall.EINTR {
 			break
 		}

@@ -140,8 +140,8 @@ type Task struct {
 	end                    sync.Once
 }
 
-// Task adds a task that counts things called noun ("objects") and their bytes. The
-// caller ends it.
+// Task adds a task that counts things called noun (one of them: "object") and their
+// bytes. The caller ends it.
 func (d *Display) Task(name, noun string) *Task {
 	if d == nil {
 		return nil
@@ -230,7 +230,7 @@ func (s Status) part() float64 {
 
 // String is the status as one line of text.
 func (s Status) String() string {
-	parts := []string{of(s.Items, s.TotalItems, func(n int64) string { return humanize.Comma(n) }) + " " + s.Noun}
+	parts := []string{of(s.Items, s.TotalItems, func(n int64) string { return humanize.Comma(n) }) + " " + plural(max(s.Items, s.TotalItems), s.Noun)}
 	if s.Bytes > 0 || s.TotalBytes > 0 {
 		parts = append(parts, of(s.Bytes, s.TotalBytes, size))
 		if s.ByteRate > 0 {
@@ -246,6 +246,14 @@ func (s Status) String() string {
 		parts = append(parts, span(s.SecondsLeft)+" left")
 	}
 	return s.Task + ": " + strings.Join(parts, ", ")
+}
+
+// plural is a noun as it stands behind a number.
+func plural(n int64, noun string) string {
+	if n == 1 || noun == "" {
+		return noun
+	}
+	return noun + "s"
 }
 
 func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }

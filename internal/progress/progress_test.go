@@ -41,7 +41,7 @@ func clock() func() time.Time {
 
 func TestNilDisplayAndTaskShowNothing(t *testing.T) {
 	var d *Display
-	task := d.Task("x", "objects")
+	task := d.Task("x", "object")
 	task.Expect(1, 1)
 	task.Add(1, 1)
 	task.End()
@@ -52,7 +52,7 @@ func TestNilDisplayAndTaskShowNothing(t *testing.T) {
 func TestStatusTellsRateAndTimeLeft(t *testing.T) {
 	d := New(new(screen), Off, Options{Now: clock()})
 	defer d.Close()
-	task := d.Task("case-files", "objects") // at second 1
+	task := d.Task("case-files", "object") // at second 1
 	task.Expect(4000, 400<<20)
 	task.Add(1000, 100<<20)
 	s := task.status() // at second 2
@@ -68,7 +68,7 @@ func TestStatusTellsRateAndTimeLeft(t *testing.T) {
 func TestUnknownTotalsLeaveOutTheTimeLeft(t *testing.T) {
 	d := New(new(screen), Off, Options{Now: clock()})
 	defer d.Close()
-	task := d.Task("cases", "records")
+	task := d.Task("cases", "record")
 	task.Add(7, 0)
 	if got, want := task.status().String(), "cases: 7 records, 7/s"; got != want {
 		t.Errorf("got %q; want %q", got, want)
@@ -76,7 +76,7 @@ func TestUnknownTotalsLeaveOutTheTimeLeft(t *testing.T) {
 }
 
 func TestMoreDoneThanExpectedIsNotMoreThanAll(t *testing.T) {
-	s := Status{Task: "x", Noun: "objects", Items: 12, TotalItems: 10}
+	s := Status{Task: "x", Noun: "object", Items: 12, TotalItems: 10}
 	if s.part() != 1 {
 		t.Errorf("part = %v; want 1", s.part())
 	}
@@ -88,7 +88,7 @@ func TestMoreDoneThanExpectedIsNotMoreThanAll(t *testing.T) {
 func TestJSONModeWritesOneStatusALine(t *testing.T) {
 	w := new(screen)
 	d := New(w, JSON, Options{Every: time.Hour, Now: clock()})
-	task := d.Task("a\nb", "objects")
+	task := d.Task("a\nb", "object")
 	task.Add(3, 5)
 	d.Log("not in JSON mode")
 	task.End()
@@ -110,7 +110,7 @@ func TestJSONModeWritesOneStatusALine(t *testing.T) {
 func TestLinesModeHasNoControlSequences(t *testing.T) {
 	w := new(screen)
 	d := New(w, Lines, Options{Every: time.Millisecond})
-	task := d.Task("x", "objects")
+	task := d.Task("x", "object")
 	for !strings.Contains(w.String(), "x: 0 objects") {
 		time.Sleep(time.Millisecond)
 	}
@@ -158,7 +158,7 @@ func emulate(t *testing.T, out string) []string {
 func TestBarsLeaveOnlyWhatIsDone(t *testing.T) {
 	w := new(screen)
 	d := New(w, Bars, Options{Every: time.Millisecond, Width: func() int { return 60 }})
-	a, b := d.Task("first", "objects"), d.Task("second", "objects")
+	a, b := d.Task("first", "object"), d.Task("second", "object")
 	a.Expect(10, 0)
 	a.Add(5, 0)
 	for !strings.Contains(w.String(), "50%") {
@@ -196,11 +196,11 @@ func TestBarsFitTheScreen(t *testing.T) {
 
 func TestManyWorkersCountOnOneTask(t *testing.T) {
 	d := New(new(screen), Bars, Options{Every: time.Millisecond})
-	task := d.Task("x", "objects")
+	task := d.Task("x", "object")
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			other := d.Task("y", "objects")
+			other := d.Task("y", "object")
 			defer other.End()
 			for range 1000 {
 				task.Add(1, 2)
