@@ -5,7 +5,7 @@ package buffers
 
 import "sync"
 
-// A Pool lends buffers whose sizes are powers of two. It is safe for concurrent use.
+// A Pool lends buffers whose sizes are multiples of one size. It is safe for concurrent use.
 // How much is lent at once is its user's to bound.
 type Pool struct {
 	least int // smaller ones are made as they are asked for and not kept
@@ -17,7 +17,7 @@ type Pool struct {
 	lent int
 }
 
-// New returns a pool of buffers of least bytes, a power of two, and more. It keeps
+// New returns a pool of buffers of multiples of least bytes. It keeps
 // buffers as long as they and those that are lent take no more than most bytes.
 func New(least, most int) *Pool {
 	return &Pool{least: least, most: most, free: map[int][][]byte{}}
@@ -28,11 +28,7 @@ func (p *Pool) Room(n int) int {
 	if 2*n <= p.least {
 		return n
 	}
-	size := p.least
-	for size < n {
-		size *= 2
-	}
-	return size
+	return (n + p.least - 1) / p.least * p.least
 }
 
 // Get lends a buffer of n bytes, with whatever they hold.
