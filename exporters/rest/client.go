@@ -362,8 +362,13 @@ func (c *client) clean(err error) error {
 // A redactor removes secrets from texts. It is safe for concurrent use.
 type redactor struct {
 	mu      sync.Mutex
-	secrets []string
+	secrets []string          // oldest first
+	stars   *strings.Replacer // of all of them, nil if it is to be made anew
 }
+
+// maxSecrets bounds what is remembered. Those of the configuration come first and
+// stay; of tokens that a service gives, the oldest go.
+const maxSecrets = 1000
 
 // add registers a secret, in the forms in which it may come back.
 func (r *redactor) add(s string) {
@@ -373,8 +378,12 @@ func (r *redactor) add(s string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, f := range []string{s, url.QueryEscape(s), url.PathEscape(s)} {
-		if !slices.Contains(r.secrets, f) {
-			r.secrets = append(r.secrets, f)
+		if slices.Contains(r.secrets, f) {
+			continue
+		}
+		r.stars = nil
+		if r.secrets = append(r.secrets, f); len(r.secrets) > maxSecrets {
+			r.secrets = slices.Delete(r.secrets, maxSecrets/2, maxSecrets/2+1)
 		}
 	}
 }
@@ -382,10 +391,16 @@ func (r *redactor) add(s string) {
 func (r *redactor) clean(s string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, x := range r.secrets {
-		s = strings.ReplaceAll(s, x, "***")
+	if r.stars == nil {
+		longest := slices.Clone(r.secrets) // first, or a short one would leave the rest of a long one
+		slices.SortFunc(longest, func(a, b string) int { return len(b) - len(a) })
+		var pairs []string
+		for _, x := range longest {
+			pairs = append(pairs, x, "***")
+		}
+		r.stars = strings.NewReplacer(pairs...)
 	}
-	return s
+	return r.stars.Replace(s)
 }
 
 // quoted makes bytes of a server fit for an error message: redacted, cut, escaped.

@@ -13,11 +13,13 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/dwp/sallyport/exporters/rest/jinja"
 )
 
-// jwtAuth signs a JSON Web Token (RFC 7519) for each request.
+// jwtAuth signs a JSON Web Token (RFC 7519) and uses it for half of its life.
 type jwtAuth struct {
 	fixed
 	key              *expr
@@ -29,6 +31,10 @@ type jwtAuth struct {
 	moreHeaders      *template
 	morePayload      *template
 	option           *requestOption
+
+	mu      sync.Mutex
+	current string
+	until   time.Time
 }
 
 func (n node) jwt() authenticator {
@@ -75,6 +81,11 @@ func (a *jwtAuth) options(ctx context.Context, v *view, s scope) (options, error
 
 // token makes and signs a token.
 func (a *jwtAuth) token(v *view, s scope) (string, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.current != "" && v.now().Before(a.until) {
+		return a.current, nil
+	}
 	now := v.now().Unix()
 	header, err := claims(s, jinja.NewDict("alg", a.alg, "typ", "JWT"), a.headers, a.moreHeaders)
 	if err != nil {
@@ -99,6 +110,7 @@ func (a *jwtAuth) token(v *view, s scope) (string, error) {
 	}
 	token := text + "." + base64.RawURLEncoding.EncodeToString(sig)
 	v.secrets.add(token)
+	a.current, a.until = token, v.now().Add(time.Duration(a.lifetime)*time.Second/2)
 	return token, nil
 }
 

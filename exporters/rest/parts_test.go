@@ -298,3 +298,36 @@ func FuzzLint(f *testing.F) {
 		}
 	})
 }
+
+func TestATallyFindsLimitsThatNobodyTells(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		slices []int64
+		alarm  bool
+	}{{[]int64{50}, true}, {[]int64{51}, false}, {[]int64{0}, false}, {[]int64{3, 50, 50, 7}, true}, {[]int64{3, 50, 7}, false},
+		{[]int64{50, 50, 51}, false}, {[]int64{50, 50, beyondAnyPage}, false}, {nil, false}, {[]int64{10_000, 10_000}, true}} {
+		var ta tally
+		for _, n := range c.slices {
+			ta.add(n)
+		}
+		if got := ta.alarm() != ""; got != c.alarm {
+			t.Errorf("%v: an alarm is %v, want %v", c.slices, got, c.alarm)
+		}
+	}
+}
+
+func TestSecretsAreForgottenOldestFirstAndNeverThoseOfTheConfiguration(t *testing.T) {
+	t.Parallel()
+	var r redactor
+	r.add("the-configured-one")
+	for i := range 3 * maxSecrets {
+		r.add(fmt.Sprintf("token-%d", i))
+	}
+	if len(r.secrets) > maxSecrets {
+		t.Errorf("%d secrets", len(r.secrets))
+	}
+	got := r.clean(fmt.Sprintf("the-configured-one token-%d", 3*maxSecrets-1))
+	if got != "*** ***" {
+		t.Errorf("clean = %q", got)
+	}
+}

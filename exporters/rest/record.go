@@ -18,11 +18,18 @@ type reader struct {
 	seen           *tracker
 	yield          func(dataset.Record) error
 	buf, canon     []byte
-	received       int64
+	gaps           map[string]int // ordinals that gaps of a key have taken
 }
 
+// gap yields a gap under an identity that nothing else has: the first record of a key
+// that came twice has ordinal 0, and gaps of one slice are counted.
 func (r *reader) gap(g dataset.Gap) error {
 	g.Stream = r.st.name
+	if g.Code == dataset.DuplicateKey {
+		g.Ordinal = 1
+	}
+	g.Ordinal += r.gaps[g.Key]
+	r.gaps[g.Key]++
 	g.Detail = r.v.secrets.clean(g.Detail)
 	return r.yield(dataset.Record{Stream: r.st.name, Key: g.Key, Ordinal: g.Ordinal, Gap: &g})
 }
@@ -34,7 +41,6 @@ func (r *reader) item(ctx context.Context, it item) error {
 	if it.gap != nil {
 		return r.gap(*it.gap)
 	}
-	r.received++
 	raw := it.raw.(*jinja.Dict)
 	if raw.Duplicate != "" {
 		return r.gap(dataset.Gap{Key: it.label(), Code: dataset.Malformed, Detail: fmt.Sprintf("the record has the member %q twice", raw.Duplicate)})

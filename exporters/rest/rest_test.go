@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -114,7 +115,13 @@ func (tr *trial) readCtx(ctx context.Context, t *testing.T, name string) result 
 		t.Fatalf("there is no stream %q", name)
 	}
 	r := result{files: map[string][]byte{}}
+	ids := map[string]bool{}
 	for rec, err := range tr.view.Read(ctx, q) {
+		id := fmt.Sprintf("%q %q %d", rec.Stream, rec.Key, rec.Ordinal)
+		if err == nil && ids[id] {
+			t.Errorf("two records are %s", id)
+		}
+		ids[id] = true
 		switch {
 		case err != nil:
 			r.err = err

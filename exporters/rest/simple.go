@@ -261,24 +261,51 @@ func (g *pageGuard) token(t jinja.Value) error {
 	return nil
 }
 
-// alarm emits a gap where the number of records suggests that the source cut them.
+// alarm emits a gap where the number of records of a slice suggests that the source cut
+// them, and counts what only all slices together can tell.
 func (r *simple) alarm(v *view, st *stream, p part, size, total, pages, lastRaw int64, emit func(item) error) error {
 	if v.facts.counted(st.name) {
 		return nil // an independent count decides
 	}
-	why := ""
+	if r.pages.kind != "" && pages > 0 && roundLimit(total) && lastRaw*pages == total {
+		return emit(item{part: p, gap: &dataset.Gap{Key: p.label(), Code: dataset.PossiblyCut,
+			Detail: fmt.Sprintf("exactly %d records in full pages: services stop at such numbers", total)}})
+	}
+	onePage := (r.pages.kind == "CursorPagination" || v.shortPage && r.pages.counts()) && pages <= 1 && size > 0 && total < size
 	switch {
-	case r.pages.kind != "" && pages > 0 && roundLimit(total) && lastRaw*pages == total:
-		why = fmt.Sprintf("exactly %d records in full pages: services stop at such numbers", total)
-	case (r.pages.kind == "CursorPagination" || v.shortPage && r.pages.counts()) && pages == 1 && size > 0 && total < size && roundPage(total):
-		why = fmt.Sprintf("%d records were asked for and exactly %d came: the source may have a smaller limit", size, total)
-	case r.pages.kind == "" && roundPage(total):
-		why = fmt.Sprintf("exactly %d records, and the manifest has no paging for this stream", total)
+	case p.tally == nil:
+	case r.pages.kind == "" || onePage:
+		p.tally.add(total)
+	case pages > 1:
+		p.tally.add(beyondAnyPage) // it went on, so there is no such limit
 	}
-	if why == "" {
-		return nil
+	return nil
+}
+
+// beyondAnyPage is more than any usual size of a page.
+const beyondAnyPage = 1<<40 + 1
+
+// A tally finds a limit that the source does not tell: no slice is larger than a usual
+// size of a page, and it is met.
+type tally struct{ slices, most, met int64 }
+
+func (t *tally) add(n int64) {
+	t.slices++
+	switch {
+	case n > t.most:
+		t.most, t.met = n, 1
+	case n == t.most:
+		t.met++
 	}
-	return emit(item{part: p, gap: &dataset.Gap{Key: p.label(), Code: dataset.PossiblyCut, Detail: why}})
+}
+
+// alarm says why records may be missing, or "". One slice of many that happens to have
+// a round number is no reason.
+func (t *tally) alarm() string {
+	if !roundPage(t.most) || t.slices > 1 && t.met == 1 {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d lists that came in one answer have exactly %d records, and none has more: the source may have a limit", t.met, t.slices, t.most)
 }
 
 // roundLimit reports whether n is 1 or 5 times a power of ten, from a thousand.

@@ -17,6 +17,7 @@ type part struct {
 	interval  *jinja.Dict // keys of a cursor; nil if there is none
 	extra     *jinja.Dict // extra_fields of parents
 	inject    []injection
+	tally     *tally // of the read that the slice is part of
 }
 
 // An injection is a value that a slice puts into its requests.

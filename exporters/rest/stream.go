@@ -144,7 +144,9 @@ func (st *stream) cache(on bool) {
 
 // read reads all slices of a stream.
 func (st *stream) read(ctx context.Context, v *view, emit func(item) error) error {
+	t := &tally{}
 	perPart := func(p part) error {
+		p.tally = t
 		if st.cursor == nil {
 			return st.retriever.slice(ctx, v, st, p, emit)
 		}
@@ -158,6 +160,9 @@ func (st *stream) read(ctx context.Context, v *view, emit func(item) error) erro
 	}
 	if errors.Is(err, errStopped) {
 		return nil
+	}
+	if why := t.alarm(); err == nil && why != "" && !v.facts.counted(st.name) {
+		return emit(item{gap: &dataset.Gap{Code: dataset.PossiblyCut, Detail: why}})
 	}
 	return err
 }
