@@ -122,6 +122,9 @@ func (g *Reading) observe(ctx context.Context, rec *dataset.Record) (o observati
 		}
 	}
 	value, withheld, err := g.comparer.Value(rec.Data, blob)
+	if malformed := (*dataset.SyntaxError)(nil); errors.As(err, &malformed) && g.side == Restored {
+		value, err = g.comparer.ID(string(rec.Data), -1), nil // like no archived value: a mismatch with a name
+	}
 	if err != nil {
 		return o, fmt.Errorf("%q of the %s: %w", rec.Key, g.side, err)
 	}
@@ -235,4 +238,3 @@ func lastChange(data []byte) int64 {
 	}
 	return 0
 }
-

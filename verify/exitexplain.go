@@ -55,7 +55,7 @@ func (t *exitRun) explain(ctx context.Context, c *reconcile.Comparison, s datase
 		}
 		d.Blob = a.blob != b.blob
 		if d.Fields, _, err = comparer.Diff(a.data, b.data, explainedFields); err != nil {
-			return err
+			d.Fields = []dataset.FieldDiff{{A: a.data, B: b.data}} // what came back is no object: all of it differs
 		}
 	}
 	return nil

@@ -128,5 +128,16 @@ func (m *Marks) left(id dataset.ID) (mark Mark, err error) {
 	return mark, nil
 }
 
+// Close gives up the locks, and leaves the marks of tests whose targets were not
+// destroyed to the next start. The end of the process does the same.
+func (m *Marks) Close() error {
+	var errs []error
+	for id, lock := range m.locks {
+		errs = append(errs, lock.Unlock())
+		delete(m.locks, id)
+	}
+	return errors.Join(errs...)
+}
+
 // Forget says that the target of a killed test was destroyed.
 func (m *Marks) Forget(test dataset.ID) error { return m.remove(test) }
