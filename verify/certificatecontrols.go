@@ -35,8 +35,7 @@ const (
 	NotMet      ControlStatus = "not met"
 )
 
-// ParseControls reads a file of controls strictly. The embedded one is used unless an
-// organisation has its own.
+// ParseControls reads a file of controls strictly, as controls.yaml is one.
 func ParseControls(text []byte) ([]Control, error) {
 	var file struct {
 		Version  int       `yaml:"version"`

@@ -158,6 +158,17 @@ func gradeRank(g archive.Grade) int {
 	return slices.Index([]archive.Grade{archive.BestEffort, archive.CountChecked, archive.DoubleRead, archive.Exact}, g)
 }
 
+// GradeSuffices reports whether every stream of a snapshot has at least a grade, by its
+// public manifest: whether an exit test can use the snapshot, or must export first.
+func GradeSuffices(m *archive.Manifest, least archive.Grade) bool {
+	for g, n := range m.Grades {
+		if n > 0 && gradeRank(g) < gradeRank(least) {
+			return false
+		}
+	}
+	return gradeRank(least) >= 0
+}
+
 func lineComplete(p *Predicate) Line {
 	l := Line{ID: LineComplete, Outcome: Pass, Required: true}
 	short := []string{}
