@@ -1,11 +1,12 @@
 # make          build, and test
 # make test     what CI runs: format, vet, every test; installs what tests need where it may
-# make demo     take a small service out, prove it, and tamper with a copy
+# make demo     take a bucket and a database out, prove it, lose an object, tamper with a copy
 # make bench    measure, beside other tools where they can be had
 # make fuzz     fuzz every target for FUZZTIME each
 # make crash    the exhaustive forms of the tests that make test samples
 # make docs     regenerate docs/cli.md and docs/exporters.md
 # make fixtures rebuild the golden archives
+# make expressions  ask Python again what the expressions of manifests give (python3-jinja2)
 # make install  to PREFIX: the binary, its manual page and completions
 
 GO       ?= go
@@ -13,7 +14,7 @@ PREFIX   ?= /usr/local
 FUZZTIME ?= 30s
 RACE     ?= ./dataset/... ./crypto/... ./archive/... ./audit/... ./transfer/... ./internal/...
 
-.PHONY: all build test deps check race test-saas demo bench fuzz crash docs fixtures install clean
+.PHONY: all build test deps check race test-saas demo bench fuzz crash docs fixtures expressions install clean
 
 all: build test
 
@@ -35,7 +36,8 @@ test-saas: deps
 	SALLYPORT_TEST_SAAS=1 bash hack/test.sh -timeout 60m ./exporters/rest/... ./cmd/sallyport
 
 demo: build
-	./bin/sallyport demo
+	rm -rf bin/demo
+	./bin/sallyport demo --keep bin/demo
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
@@ -54,6 +56,9 @@ docs:
 
 fixtures:
 	$(GO) generate ./fixtures/...
+
+expressions:
+	python3 fixtures/rest/expressions/generate.py > fixtures/rest/expressions/cases.jsonl
 
 install: build
 	install -D bin/sallyport $(DESTDIR)$(PREFIX)/bin/sallyport

@@ -10,9 +10,10 @@ import (
 
 func demoCommand() command {
 	return command{
-		name: "demo", summary: "take a small cloud service out, prove it, and tamper with a copy",
-		detail: "Everything is embedded: two S3 servers on the loopback address, an archive in a directory, keys made for the purpose.",
-		flags:  []cli.Flag{&cli.PathFlag{Name: "keep", TakesFile: true, Usage: "work in `DIRECTORY`, which must be empty, and leave everything there"}},
+		name: "demo", summary: "take a bucket and a database out, prove it, lose an object, and tamper with a copy",
+		detail: "Everything is embedded: S3 servers on the loopback address, a small database, an archive in a directory, keys made\n" +
+			"for the purpose. The archive, the certificates and the reports stay for you to look at.",
+		flags: []cli.Flag{&cli.PathFlag{Name: "keep", TakesFile: true, Usage: "work in `DIRECTORY`, which must be empty (default: a new one among the system's temporary files)"}},
 		run: func(ctx context.Context, i *invocation) error {
 			dir := i.c.Path("keep")
 			if dir == "" {
@@ -20,12 +21,9 @@ func demoCommand() command {
 				if dir, err = os.MkdirTemp("", "sallyport-demo-"); err != nil {
 					return err
 				}
-				defer os.RemoveAll(dir)
 			}
 			err := demo.Run(ctx, demo.Options{Dir: dir, Out: i.out, Product: "sallyport " + thisBuild().Version})
-			if i.c.Path("keep") != "" {
-				i.note("archive, keys and restored files lie in %s", dir)
-			}
+			i.note("archive, keys, certificates and reports lie in %s; remove it when you have seen enough", dir)
 			return err
 		},
 	}

@@ -93,3 +93,22 @@ func letter(key string, i, version int) s3server.Object {
 	return s3server.Object{Key: key, Body: s3server.Bytes(text), Header: map[string]string{"Content-Type": "text/plain; charset=utf-8"},
 		Metadata: map[string]string{"case": fmt.Sprint(i / 8)}, Tags: map[string]string{"team": "north", "retention": "7y"}}
 }
+
+// lostKey is the object that the second service's target loses.
+const lostKey = "letters/2024/decision-017.txt"
+
+// serveLetters starts a server with the letters of another service.
+func serveLetters(caFile string) (*bucket, error) {
+	s := newServer()
+	s.AddBucket(bucketName)
+	b, err := serve(s, caFile)
+	if err != nil {
+		return nil, err
+	}
+	for i := range 40 {
+		o := letter(fmt.Sprintf("letters/2024/decision-%03d.txt", i), i, 1)
+		s.PutObject(bucketName, o)
+		b.keys, b.versions, b.bytes = b.keys+1, b.versions+1, b.bytes+o.Body.Size()
+	}
+	return b, nil
+}

@@ -1,7 +1,7 @@
 // Package demo does the main job of Sallyport on embedded defaults: it serves a small
-// cloud service, takes everything out of it, checks and verifies the archive, restores
-// it, and shows that damage is found. Everything it makes lies in one directory, and it
-// talks to the loopback address only.
+// cloud service and a database, takes everything out of them, restores it elsewhere,
+// certifies that it did, and shows that damage and loss are found. Everything it makes
+// lies in one directory, and it talks to the loopback address only.
 package demo
 
 import (
@@ -17,17 +17,12 @@ import (
 	"github.com/dwp/sallyport/archive"
 	archivedir "github.com/dwp/sallyport/archive/dir"
 	"github.com/dwp/sallyport/crypto"
-	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
 	"github.com/dwp/sallyport/exporters/dir"
 	"github.com/dwp/sallyport/exporters/s3"
-	"github.com/dwp/sallyport/reconcile"
-	"github.com/dwp/sallyport/transfer"
+	"github.com/dwp/sallyport/exporters/sqldb"
 	"github.com/dwp/sallyport/verify"
 )
-
-// service is the name of the demonstrated service.
-const service = "case-files"
 
 // Options say where and how to demonstrate.
 type Options struct {
@@ -42,8 +37,7 @@ type demo struct {
 	keys    keyring
 	store   *archivedir.Store
 	archive *archive.Archive
-	bucket  *bucket
-	failed  []error
+	failed  []error // what did not come out as it must
 }
 
 // A keyring is what a department would keep on three hosts and in a safe.
@@ -63,11 +57,12 @@ func Run(ctx context.Context, o Options) error {
 	if err := d.prepare(ctx); err != nil {
 		return err
 	}
-	defer d.bucket.stop()
 	defer d.store.Close()
 	began := time.Now()
-	if err := d.story(ctx); err != nil {
-		return err
+	for _, chapter := range []func(context.Context) error{d.bucketLeaves, d.tampering, d.databaseLeaves, d.objectIsLost} {
+		if err := chapter(ctx); err != nil {
+			return err
+		}
 	}
 	if len(d.failed) > 0 {
 		return errors.Join(d.failed...)
@@ -96,7 +91,9 @@ func (d *demo) expect(ok bool, format string, args ...any) {
 	}
 }
 
-// prepare makes keys, the archive and the service.
+func (d *demo) path(name string) string { return filepath.Join(d.Dir, name) }
+
+// prepare makes keys and the archive.
 func (d *demo) prepare(ctx context.Context) error {
 	if err := os.MkdirAll(d.Dir, 0o700); err != nil {
 		return err
@@ -114,14 +111,11 @@ func (d *demo) prepare(ctx context.Context) error {
 	if d.archive, err = archive.Open(ctx, d.store, d.keys.trust); err != nil {
 		return fmt.Errorf("open the store: %w", err)
 	}
-	d.bucket, err = serveBucket(d.path("source-ca.pem"))
-	return err
+	return nil
 }
 
-func (d *demo) path(name string) string { return filepath.Join(d.Dir, name) }
-
-// makeKeys makes one age identity and one signing key, and leaves them where the
-// commands that the demo prints find them.
+// makeKeys makes one age identity and one signing key, and leaves them where a reader
+// finds them.
 func (d *demo) makeKeys() error {
 	identity, recipient, err := crypto.GenerateIdentity(false)
 	if err != nil {
@@ -150,185 +144,76 @@ func (d *demo) makeKeys() error {
 	return err
 }
 
-func (d *demo) story(ctx context.Context) error {
-	d.say("A cloud service: an S3 bucket with %d objects in %d versions, %s.", d.bucket.keys, d.bucket.versions, humanize.IBytes(uint64(d.bucket.bytes)))
-	d.say("\nTaking it out:")
-	var snapshot *archive.Decision
-	if err := d.step("export, encrypted and signed", func() (out string, err error) { snapshot, out, err = d.export(ctx); return }); err != nil {
-		return err
-	}
-	if err := d.step("check, without any key", func() (string, error) { return d.check(ctx, d.store) }); err != nil {
-		return err
-	}
-	snap, err := d.open(ctx, snapshot)
+// bucketLeaves proves the exit from an object store, into another one.
+func (d *demo) bucketLeaves(ctx context.Context) error {
+	b, err := serveBucket(d.path("source-ca.pem"))
 	if err != nil {
 		return err
 	}
-	if err := d.step("verify, with the key", func() (string, error) { return d.verify(ctx, snap) }); err != nil {
-		return err
-	}
-	d.say("\nProving that it can be restored:")
-	if err := d.step("restore into another S3 server", func() (string, error) { return d.exitTest(ctx, snap) }); err != nil {
-		return err
-	}
-	if err := d.step("restore into a directory", func() (string, error) { return d.directory(ctx, snap) }); err != nil {
-		return err
-	}
-	d.say("\nTampering with a copy:")
-	return d.step("one bit of a pack flipped", func() (string, error) { return d.tamper(ctx) })
-}
-
-func (d *demo) export(ctx context.Context) (*archive.Decision, string, error) {
-	dec, err := transfer.Export(ctx, transfer.Job{
-		Archive: d.archive,
-		Options: archive.Options{Service: service, Exporter: "s3", Classification: "OFFICIAL", Product: d.Product,
-			Signer: d.keys.signer, Recipients: d.keys.seal, State: d.path("state")},
-		Open:   func(ctx context.Context) (exporters.Exporter, error) { return s3.Open(ctx, d.bucket.settings) },
-		Method: transfer.DoubleRead,
-		OnGap:  func(g dataset.Gap) { d.say("  gap: %s", dataset.Escape(g.Error())) },
-	})
-	if err != nil {
-		return nil, "", err
-	}
-	m := dec.Manifest
-	d.expect(m.State == archive.Complete, "the snapshot is %s", m.State)
-	return dec, fmt.Sprintf("%s: %d records, %s in %d packs", m.State, m.Counts.Records, humanize.IBytes(uint64(m.Counts.PackBytes)), m.Counts.Packs), nil
-}
-
-func (d *demo) check(ctx context.Context, st archive.Store) (string, error) {
-	r, err := verify.Check{Archive: &archive.Archive{Store: st, ID: d.archive.ID, Trust: d.archive.Trust}}.Run(ctx)
-	if err != nil {
-		return "", err
-	}
-	for _, f := range r.Findings {
-		d.say("  finding: %s", dataset.Escape(f.String()))
-	}
-	d.expect(r.Integrity == verify.Pass, "the check of the archive ended with: %s", r.Integrity)
-	return fmt.Sprintf("%s: %d objects, %s read", r.Integrity, r.Objects, humanize.IBytes(uint64(r.BytesRead))), nil
-}
-
-func (d *demo) open(ctx context.Context, dec *archive.Decision) (*archive.Snapshot, error) {
-	snap, err := d.archive.Snapshot(ctx, service, dec)
-	if err != nil {
-		return nil, err
-	}
-	return snap, snap.Unlock(ctx, d.keys.open)
-}
-
-func (d *demo) verify(ctx context.Context, snap *archive.Snapshot) (string, error) {
-	r, err := verify.Verification{Snapshot: snap}.Run(ctx)
-	if err != nil {
-		return "", err
-	}
-	d.expect(r.Content == verify.Pass, "the verification ended with: %s", r.Content)
-	return fmt.Sprintf("%s: %d records, %d objects, %s", r.Content, r.Records, r.Blobs, humanize.IBytes(uint64(r.Bytes))), nil
-}
-
-// exitTest restores into a second server, reads it back, and compares source, archive
-// and copy.
-func (d *demo) exitTest(ctx context.Context, snap *archive.Snapshot) (string, error) {
+	defer b.stop()
 	second, err := serveEmpty(d.path("target-ca.pem"))
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer second.stop()
 	target, err := s3.OpenTarget(second.settings)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer target.Close()
-	r, err := verify.ExitTest{Snapshot: snap, Target: target, Kind: "s3",
-		Source: func(ctx context.Context) (exporters.Exporter, error) { return s3.Open(ctx, d.bucket.settings) }}.Run(ctx)
-	if err != nil {
-		return "", err
+	d.say("A cloud service: an S3 bucket with %d objects in %d versions, %s.", b.keys, b.versions, humanize.IBytes(uint64(b.bytes)))
+	e := exit{service: bucketName, exporter: s3.Kind.Name, target: target, kind: s3.Kind.Name,
+		source: func(ctx context.Context) (exporters.Exporter, error) { return s3.Open(ctx, b.settings) }}
+	if err := d.takeOut(ctx, &e); err != nil {
+		return err
 	}
-	for _, e := range r.Errors {
-		d.failed = append(d.failed, errors.New(e))
+	if err := d.step("restore into a directory too", func() (string, error) { return d.directory(ctx, e.snapshot) }); err != nil {
+		return err
 	}
-	var same, differing int64
-	for _, c := range r.Comparisons {
-		for s, n := range c.Restored {
-			if s == reconcile.OK {
-				same += n
-			} else {
-				differing += n
-			}
-		}
-		for _, diff := range c.Differences {
-			d.say("  %s: %s %s (%s)", diff.Status, dataset.Escape(diff.Stream), dataset.Escape(diff.Key), diff.Between)
-		}
-	}
-	d.expect(differing == 0 && r.GapCount == 0, "%d records differ from the archive, %d were not restored", differing, r.GapCount)
-	return fmt.Sprintf("%d records read back: all the same", same), nil
+	return d.prove(ctx, &e, "restore into another S3 server", verify.Proven)
 }
 
-// directory restores into a directory and reads it back.
-func (d *demo) directory(ctx context.Context, snap *archive.Snapshot) (string, error) {
-	target, err := dir.Kind.OpenTarget(ctx, exporters.Config{Options: map[string]any{"path": d.path("restored")}})
+// databaseLeaves proves the exit from a database, and asks questions of the copy.
+func (d *demo) databaseLeaves(ctx context.Context) error {
+	file := d.path("casework.db")
+	rows, err := makeDatabase(ctx, file)
 	if err != nil {
-		return "", err
+		return fmt.Errorf("make the database: %w", err)
+	}
+	target, err := sqldb.SQLite.OpenTarget(ctx, exporters.Config{Options: map[string]any{"url": "sqlite:" + d.path("restored.db")}})
+	if err != nil {
+		return err
 	}
 	defer target.Close()
-	p := new(transfer.Progress)
-	out, err := transfer.Restore{Snapshot: snap, Target: target, Test: dataset.NewID(), Progress: p}.Run(ctx)
-	if err != nil {
-		return "", err
+	d.say("\nA database: a case-management system with %s rows in 3 tables.", humanize.Comma(int64(rows)))
+	e := exit{service: "casework", exporter: sqldb.SQLite.Name, target: target, kind: sqldb.SQLite.Name, acceptance: questions(),
+		source: func(ctx context.Context) (exporters.Exporter, error) {
+			return sqldb.SQLite.Open(ctx, exporters.Config{Options: map[string]any{"url": "sqlite:" + file}})
+		}}
+	if err := d.takeOut(ctx, &e); err != nil {
+		return err
 	}
-	for _, g := range out.Gaps {
-		d.failed = append(d.failed, &g)
-	}
-	return fmt.Sprintf("%d records, %s", p.Records.Load(), humanize.IBytes(uint64(p.Bytes.Load()))), nil
+	return d.prove(ctx, &e, "restore into another database", verify.Proven)
 }
 
-// tamper flips one bit in a copy of the archive, and wants the check to name the pack.
-func (d *demo) tamper(ctx context.Context) (string, error) {
-	if err := os.CopyFS(d.path("tampered"), os.DirFS(d.path("archive"))); err != nil {
-		return "", err
-	}
-	copied, err := archivedir.Open(d.path("tampered"))
+// objectIsLost restores into a target that loses one object and says nothing.
+func (d *demo) objectIsLost(ctx context.Context) error {
+	b, err := serveLetters(d.path("letters-ca.pem"))
 	if err != nil {
-		return "", err
+		return err
 	}
-	defer copied.Close()
-	name, err := flip(ctx, copied, d.path("tampered"))
-	if err != nil {
-		return "", err
+	defer b.stop()
+	lossy := &lossyTarget{Target: dir.NewTarget(d.path("lossy"), dir.Options{}), key: lostKey}
+	defer lossy.Close()
+	d.say("\nA second service, restored into a product that loses one of %d objects and does not say so:", b.keys)
+	e := exit{service: "letters", exporter: s3.Kind.Name, target: lossy, kind: dir.Kind.Name,
+		source: func(ctx context.Context) (exporters.Exporter, error) { return s3.Open(ctx, b.settings) }}
+	if err := d.takeOut(ctx, &e); err != nil {
+		return err
 	}
-	r, err := verify.Check{Archive: &archive.Archive{Store: copied, ID: d.archive.ID, Trust: d.archive.Trust}}.Run(ctx)
-	if err != nil {
-		return "", err
+	if err := d.prove(ctx, &e, "restore, read back, compare", verify.NotProven); err != nil {
+		return err
 	}
-	d.expect(len(r.Findings) == 1 && r.Findings[0].Object == name, "the check of the tampered copy found %v; want %s", r.Findings, name)
-	if len(r.Findings) == 0 {
-		return "not found", nil
-	}
-	return "found: " + r.Findings[0].Detail, nil
-}
-
-// flip flips a bit in the middle of the largest pack and returns its name.
-func flip(ctx context.Context, st archive.Store, root string) (string, error) {
-	var largest archive.Info
-	for info, err := range st.List(ctx, service+"/packs/") {
-		if err != nil {
-			return "", err
-		}
-		if info.Size > largest.Size {
-			largest = info
-		}
-	}
-	path := filepath.Join(root, filepath.FromSlash(largest.Name))
-	if err := os.Chmod(path, 0o600); err != nil {
-		return "", err
-	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return "", err
-	}
-	b := make([]byte, 1)
-	_, err = f.ReadAt(b, largest.Size/2)
-	if err == nil {
-		b[0] ^= 1
-		_, err = f.WriteAt(b, largest.Size/2)
-	}
-	return largest.Name, errors.Join(err, f.Close())
+	d.expect(len(e.named) == 1 && e.named[0] == "missing: objects "+lostKey, "the test named %q; want %s", e.named, lostKey)
+	return nil
 }
