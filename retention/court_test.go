@@ -242,4 +242,3 @@ func refused(t testing.TB, err error, code string) {
 		t.Errorf("got %v; want a refusal %q", err, code)
 	}
 }
-

@@ -29,7 +29,7 @@ type Deletion struct {
 	Ended       archive.Time       `json:"ended"`
 	Planned     int64              `json:"planned"` // items in the plan
 	Fates       map[Fate]int64     `json:"fates"`   // their sum is planned
-	Kinds       map[ItemKind]int64 `json:"kinds"`   // of the deleted
+	Kinds       map[ItemKind]int64 `json:"kinds"`   // of the deleted and gone
 	Kept        map[KeepCode]int64 `json:"kept"`    // picked by a rule and not in the plan
 	Absent      verify.Outcome     `json:"absent"`  // read again, none of the deleted was found
 	Checked     archive.Time       `json:"checked"` // when the source was read again
@@ -119,7 +119,7 @@ func (d *Deletion) Report() string {
 	line("Deletion at the source of %s", d.Service)
 	line("")
 	line("Plan %s of %d items, carried out from %s to %s.", d.Plan, d.Planned, stamp(d.Started.Time), stamp(d.Ended.Time))
-	for _, f := range []Fate{Deleted, Absent, Changed, Retained, Held, Stays, Failed} {
+	for _, f := range []Fate{Deleted, Gone, Absent, Changed, Retained, Held, Stays, Failed} {
 		if n := d.Fates[f]; n > 0 {
 			line("  %d %s", n, fateText[f])
 		}
@@ -151,7 +151,7 @@ func (d *Deletion) Report() string {
 }
 
 var fateText = map[Fate]string{
-	Deleted: "deleted", Absent: "gone already", Changed: "changed since they were archived, and left alone",
+	Deleted: "deleted", Gone: "asked for without an answer, and gone", Absent: "gone already", Changed: "changed since they were archived, and left alone",
 	Retained: "under a lock or hold of the source, and left alone", Held: "under a legal hold, and left alone",
 	Stays: "left alone, because an older version would have come back", Failed: "failed",
 }

@@ -20,7 +20,8 @@ type Fate string
 
 // The fates.
 const (
-	Deleted  Fate = "deleted"  // by this purge
+	Deleted  Fate = "deleted"  // by this purge: the source said so
+	Gone     Fate = "gone"     // its deletion was asked for and not answered, and it is gone: by this purge, unless somebody else was there in between
 	Absent   Fate = "absent"   // it was gone before
 	Changed  Fate = "changed"  // the source has it otherwise than archived: it stays
 	Retained Fate = "retained" // the source holds it under a lock or hold: it stays
@@ -28,6 +29,9 @@ const (
 	Stays    Fate = "stays"    // without it an older version that stays would come back
 	Failed   Fate = "failed"   // the source failed; it is tried again when the plan is applied again
 )
+
+// gone reports whether the source should not have the item any more.
+func (f Fate) gone() bool { return f == Deleted || f == Gone || f == Absent }
 
 // A Ledger is one entry about a stretch of a plan's items: an intent before, and a result
 // after.
@@ -93,7 +97,7 @@ func openBook(d *durable.Dir, plan dataset.Hash, items int) (*book, error) {
 			return fmt.Errorf("%w: item %q", durable.ErrDamaged, number)
 		case kind == "try" && fate == "":
 			b.tried[n] = true
-		case kind == "end" && slices.Contains([]Fate{Deleted, Absent, Changed, Retained, Held, Stays, Failed}, Fate(fate)):
+		case kind == "end" && slices.Contains([]Fate{Deleted, Gone, Absent, Changed, Retained, Held, Stays, Failed}, Fate(fate)):
 			b.fates[n] = Fate(fate)
 		default:
 			return fmt.Errorf("%w: %q", durable.ErrDamaged, line)

@@ -301,8 +301,8 @@ func (r *purgeRun) item(ctx context.Context, d exporters.Deleter, streams map[st
 // tries is how often a deletion is asked for that was not answered.
 const tries = 3
 
-// try asks the source to delete a record. A record that is gone after we asked for its
-// deletion, and got no answer, was deleted by us.
+// try asks the source to delete a record; asked says that it was asked before, without
+// an answer.
 func (r *purgeRun) try(ctx context.Context, d exporters.Deleter, s dataset.Stream, rec dataset.Record, asked bool) (Fate, error) {
 	var err error
 	changed := false
@@ -317,7 +317,7 @@ func (r *purgeRun) try(ctx context.Context, d exporters.Deleter, s dataset.Strea
 		case err == nil:
 			return Deleted, nil
 		case errors.Is(err, fs.ErrNotExist) && asked:
-			return Deleted, nil
+			return Gone, nil
 		case errors.Is(err, fs.ErrNotExist):
 			return Absent, nil
 		case errors.Is(err, exporters.ErrChanged):
@@ -336,7 +336,7 @@ func (r *purgeRun) try(ctx context.Context, d exporters.Deleter, s dataset.Strea
 func (r *purgeRun) olderGone(n int) bool {
 	it := &r.body.Items[n]
 	for i := n - 1; i >= 0 && r.body.Items[i].Stream == it.Stream && r.body.Items[i].Key == it.Key; i-- {
-		if f := r.book.fates[i]; f != Deleted && f != Absent {
+		if !r.book.fates[i].gone() {
 			return false
 		}
 	}
@@ -351,7 +351,7 @@ func (r *purgeRun) report(out *Purged) {
 			continue
 		}
 		out.Fates[f]++
-		if f == Deleted {
+		if f == Deleted || f == Gone {
 			out.Kinds[r.body.Items[n].Kind]++
 		}
 		out.Lines = append(out.Lines, LedgerLine{n, f, r.details[n]})
@@ -366,7 +366,7 @@ func (r *purgeRun) absence(ctx context.Context) Absence {
 	streams := map[string][]dataset.Record{}
 	for n := range r.body.Items {
 		it := &r.body.Items[n]
-		if f := r.book.fates[n]; f == Deleted || f == Absent {
+		if r.book.fates[n].gone() {
 			gone[identity(it.Stream, string(it.Key), it.Ordinal, it.Version)] = n
 			streams[it.Stream] = nil
 		}

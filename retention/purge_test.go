@@ -500,7 +500,9 @@ func (f *faulty) Delete(ctx context.Context, s dataset.Stream, r dataset.Record)
 	case lostRequest:
 		return exporters.ErrTemporary
 	case retained:
-		return exporters.ErrRetained
+		if f.deleted[fmt.Sprint(s.Name, r.Key, r.Ordinal)] == 0 {
+			return exporters.ErrRetained
+		}
 	case denied:
 		return fmt.Errorf("%w: denied", exporters.ErrCredentials)
 	}
