@@ -24,6 +24,10 @@ type Restore struct {
 	Filter   Filter
 	Progress *Progress         // nil counts nothing
 	OnGap    func(dataset.Gap) // called for each gap as it is found, from any goroutine; may be nil
+
+	// Withhold says which records must not come back because they were erased at the
+	// source; nil withholds nothing. They are counted, and not loaded.
+	Withhold func(stream, key string) bool
 }
 
 // A Filter says which records are restored. The zero Filter is all of them.
@@ -45,9 +49,10 @@ type Restored struct {
 
 // A StreamRestored counts one stream.
 type StreamRestored struct {
-	Name    string
-	Records int64
-	Gaps    int64
+	Name     string
+	Records  int64
+	Gaps     int64
+	Withheld int64 // records that an erasure keeps from coming back
 }
 
 // A Step is a part of a restore with its time.
@@ -132,6 +137,10 @@ func (r *Restore) load(ctx context.Context, e *archive.StreamEntry, out *Restore
 				return
 			}
 			if !r.Filter.match(&rec) {
+				continue
+			}
+			if r.Withhold != nil && r.Withhold(e.Stream.Name, rec.Key) {
+				sr.Withheld++
 				continue
 			}
 			sr.Records++
