@@ -162,10 +162,11 @@ func TestBackoffsWaitAsTheManifestSays(t *testing.T) {
 // TestCredentialsLeaveForNoOtherHost tries every way out with a host that listens.
 func TestCredentialsLeaveForNoOtherHost(t *testing.T) {
 	t.Parallel()
-	var stolen []string
+	var stolen, visited []string
 	thief := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := json.Marshal(r.Header)
-		if strings.Contains(string(b)+r.URL.String(), fixtures.Canary) || strings.Contains(string(b), "Authorization") {
+		visited = append(visited, r.Method+" "+r.URL.Path)
+		if strings.Contains(string(b)+r.URL.String(), fixtures.Canary) || r.ContentLength > 0 || strings.Contains(string(b), "Authorization") {
 			stolen = append(stolen, r.URL.String())
 		}
 		w.Write([]byte(`{"data":[]}`))
@@ -190,6 +191,32 @@ func TestCredentialsLeaveForNoOtherHost(t *testing.T) {
 				t.Errorf("%s: a redirect to another host was followed", stream)
 			}
 		}
+	}
+	// A link to a listed host is followed with nothing that the manifest would send.
+	manifest := `
+streams:
+  - type: DeclarativeStream
+    name: s
+    retriever:
+      requester:
+        type: HttpRequester
+        url: "{{ config['base'] }}/start"
+        http_method: POST
+        request_headers: {X-Own: "{{ config['token'] }}"}
+        request_parameters: {own: "{{ config['token'] }}"}
+        request_body_json: {own: "{{ config['token'] }}"}
+        authenticator: {type: BearerAuthenticator, api_token: "{{ config['token'] }}"}
+      record_selector: {extractor: {field_path: [data]}}
+      paginator: {type: DefaultPaginator, page_token_option: {type: RequestPath}, pagination_strategy: {type: CursorPagination, cursor_value: "{{ response.get('next', '') }}"}}
+`
+	desk := fixtures.NewDesk(1)
+	tr := startWith(t, []byte(manifest), desk, map[string]any{"hosts": []string{thief.URL}, "drift_check": false}, nil)
+	desk.Before = func(d *fixtures.Desk, n int, w http.ResponseWriter, r *http.Request) bool {
+		w.Write([]byte(`{"data":[{"id":1}],"next":"` + thief.URL + `/page2"}`))
+		return true
+	}
+	if r := tr.read(t, "s"); r.err != nil || !slices.Contains(visited, "GET /page2") {
+		t.Errorf("%v; visited %v", r.err, visited)
 	}
 	if len(stolen) > 0 {
 		t.Errorf("credentials went to another host: %v", stolen)

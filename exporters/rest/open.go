@@ -41,6 +41,16 @@ func open(ctx context.Context, c exporters.Config, now func() time.Time, sleep f
 		shortPage: text(o, "pagination", "exhaustive") == "short-page", records: text(o, "records", "raw"), driftCheck: flag(o, "drift_check", true),
 		absentIsEmpty: map[string]bool{}, include: list(o, "streams"), exclude: list(o, "exclude"), attachments: map[string]*attachment{},
 	}
+	for _, h := range list(o, "api_hosts") {
+		if !strings.Contains(h, "://") {
+			h = "https://" + h
+		}
+		u, err := parseURL(h)
+		if err != nil {
+			return nil, fmt.Errorf("rest: api_hosts: %w", err)
+		}
+		v.homes[origin(u)] = true
+	}
 	for _, s := range list(o, "absent_is_empty") {
 		v.absentIsEmpty[s] = true
 	}

@@ -246,25 +246,29 @@ func (r *requester) build(ctx context.Context, v *view, s scope, t target) (call
 		return call{}, err
 	}
 	trusted := home != "" && origin(u) == home
+	cl := call{method: r.method, url: u, header: http.Header{}}
+	if home != "" {
+		cl.pinned = []string{home}
+	}
+	if !trusted {
+		// Another host gets the bare URL: any header or parameter of the manifest may
+		// hold a credential.
+		cl.method = http.MethodGet
+		return cl, cl.fill(newOptions(), "")
+	}
 	all, plain, err := r.evaluate(s)
 	if err != nil {
 		return call{}, err
 	}
-	if trusted {
-		auth, err := r.auth.options(ctx, v, s)
-		if err != nil {
-			return call{}, err
-		}
-		if err := all.merge(auth); err != nil {
-			return call{}, err
-		}
+	auth, err := r.auth.options(ctx, v, s)
+	if err != nil {
+		return call{}, err
+	}
+	if err := all.merge(auth); err != nil {
+		return call{}, err
 	}
 	if err := all.merge(t.options); err != nil {
 		return call{}, err
-	}
-	cl := call{method: r.method, url: u, header: http.Header{}}
-	if home != "" {
-		cl.pinned = []string{home}
 	}
 	if err := addQuery(u, pairs(all.params)); err != nil {
 		return call{}, err

@@ -189,7 +189,7 @@ const partitionMember = "_partition"
 // describe makes the schema of a stream's records as they were received. Fields of
 // the manifest's own schema are theirs only if no transformation renames or adds any.
 func (st *stream) describe() *dataset.Schema {
-	out := &dataset.Schema{}
+	out := &dataset.Schema{Open: true}
 	plain := len(st.transforms) == 0
 	if st.schema != nil {
 		if b, err := jinja.AppendFreshJSON(nil, st.schema); err == nil {
