@@ -31,16 +31,21 @@ var (
 // cannot keep is the order of members, how a text was escaped, and whether a field was
 // null or absent; Row counts the last.
 //
+// Where the schema is open, the last column holds the whole record as compact JSON, and
+// it alone is read back. The others are for people: a text as it is, any other value as
+// its JSON, NULL for null and for absent fields.
+//
 // A Table is safe for concurrent use.
 type Table struct {
 	fields []Field
 	index  map[string]int
+	open   bool
 }
 
 // NewTable returns the Table of a schema. It fails if two fields have one name, there is
 // none, or a field has a type that is not in use.
 func NewTable(s *Schema) (*Table, error) {
-	t := &Table{fields: slices.Clone(s.Fields), index: make(map[string]int, len(s.Fields))}
+	t := &Table{fields: s.columns(), index: make(map[string]int, len(s.Fields)), open: s.Open}
 	for i, f := range t.fields {
 		if cellKind(f) == notACell {
 			return nil, &ColumnError{f.Name, fmt.Errorf("type %q, written as %q, is not in use", f.Type, f.Lexical)}
@@ -98,6 +103,10 @@ func cellKind(f Field) kind {
 func (t *Table) Row(dst []Cell, obj []byte) (row []Cell, absent int, err error) {
 	if err := CheckObject(obj); err != nil {
 		return dst, 0, err
+	}
+	if t.open {
+		row, err = t.openRow(dst, obj)
+		return row, 0, err
 	}
 	start := len(dst)
 	row = slices.Grow(dst, len(t.fields))[:start+len(t.fields)]
@@ -158,6 +167,9 @@ func checkLexeme(f Field, raw []byte) error {
 func (t *Table) Record(dst []byte, row []Cell) ([]byte, error) {
 	if len(row) != len(t.fields) {
 		return dst, fmt.Errorf("row has %d cells, not %d", len(row), len(t.fields))
+	}
+	if t.open {
+		return t.openRecord(dst, row)
 	}
 	out := append(dst, '{')
 	for i, f := range t.fields {

@@ -53,7 +53,7 @@ func NewCSVWTable(url string, s *Schema) (*CSVWTable, error) {
 		URL:     url,
 		Dialect: CSVWDialect{Encoding: "utf-8", LineTerminators: []string{"\n"}, QuoteChar: `"`, DoubleQuote: true, Delimiter: ",", Header: true},
 	}
-	for _, f := range s.Fields {
+	for _, f := range s.columns() {
 		t.Schema.Columns = append(t.Schema.Columns, CSVWColumn{
 			Name: csvwName(f.Name), Titles: f.Name, Datatype: csvwType(f), Null: `\N`, Required: f.Required, Description: f.Description,
 		})

@@ -114,10 +114,15 @@ func NewTableSchema(name string, s *Schema, format FileFormat, slugs map[string]
 		return nil
 	}
 	t := &TableSchema{FieldsMatch: "superset", MissingValues: []string{}, PrimaryKey: s.PrimaryKey, UniqueKeys: s.UniqueKeys}
-	if format == CSV {
+	fields := s.Fields
+	switch {
+	case format == CSV:
 		t.FieldsMatch, t.MissingValues = "exact", []string{`\N`}
+		fields = s.columns()
+	case s.Open:
+		t.FieldsMatch = "partial"
 	}
-	for _, f := range s.Fields {
+	for _, f := range fields {
 		t.Fields = append(t.Fields, newTableField(f, format))
 	}
 	for _, k := range s.ForeignKeys {

@@ -11,6 +11,11 @@ type Schema struct {
 	ForeignKeys []ForeignKey `json:"foreignKeys,omitempty"`
 	Indexes     []Index      `json:"indexes,omitempty"`
 
+	// Open says that the schema describes records and does not bound them, as that of a
+	// SaaS product: there may be other fields, and values of other types. In CSV the
+	// whole record then stands in a column of its own; see [Table].
+	Open bool `json:"open,omitempty"`
+
 	// Native is the source's own statement of the schema (DDL, a JSON Schema), for
 	// people and for a target of the same kind.
 	Native json.RawMessage `json:"native,omitempty"`

@@ -57,9 +57,9 @@ func NewTarget(name string, o Options) *Target {
 }
 
 // Fidelity implements [exporters.Target]. A directory carries everything, but a row of
-// CSV only what its schema knows.
+// CSV only what its schema knows, unless that is open.
 func (t *Target) Fidelity(s dataset.Stream) []dataset.Loss {
-	if s.Blobs || !t.o.CSV || !hasColumns(s.Schema) {
+	if s.Blobs || !t.o.CSV || !hasColumns(s.Schema) || s.Schema.Open {
 		return nil
 	}
 	return []dataset.Loss{{Stream: s.Name, Reason: "A record with a field or a value that its schema does not allow cannot be a row of CSV."}}

@@ -14,7 +14,7 @@ import (
 // nothing rests on it but the types of columns; a field of several types, or of none that
 // is known, is of any type. The tap's own text is kept as Native.
 func convertSchema(raw json.RawMessage, key []string) (*dataset.Schema, error) {
-	s := &dataset.Schema{Fields: []dataset.Field{}, PrimaryKey: key}
+	s := &dataset.Schema{Fields: []dataset.Field{}, PrimaryKey: key, Open: true}
 	if len(raw) == 0 || string(raw) == "null" {
 		return s, nil
 	}
