@@ -29,11 +29,6 @@ type Purger struct {
 	// look whether what was deleted is gone.
 	Source func(ctx context.Context) (exporters.Exporter, error)
 
-	// Streams are the plan's streams as the snapshot has them, and Endpoints where the
-	// snapshot was read from: the source that is opened must be the same.
-	Streams   []dataset.Stream
-	Endpoints []dataset.Endpoint
-
 	State  string                       // private directory, for the book of what was tried
 	Batch  int                          // items between two looks at holds and entries of the ledger; 0 means 100
 	OnItem func(n int, f Fate, e error) // called as each item is done; may be nil
@@ -68,7 +63,11 @@ func (p *Purged) Done() bool {
 // it is called again: no item is deleted twice, and the book says what became of each.
 func (p *Purger) Apply(ctx context.Context, plan *SignedPlan) (out *Purged, err error) {
 	out = &Purged{Plan: plan, Fates: map[Fate]int64{}, Kinds: map[ItemKind]int64{}, Started: p.now()}
-	if out.Approvals, err = p.mayApply(ctx, plan); err != nil {
+	manifest, err := p.mayApply(ctx, plan)
+	if err != nil {
+		return nil, err
+	}
+	if out.Approvals, err = p.approved(ctx, plan); err != nil {
 		return nil, err
 	}
 	body, err := p.Body(ctx, plan)
@@ -88,7 +87,7 @@ func (p *Purger) Apply(ctx context.Context, plan *SignedPlan) (out *Purged, err 
 	if err := p.adopt(ctx, plan, b); err != nil {
 		return nil, err
 	}
-	run := &purgeRun{Purger: p, plan: plan, body: body, book: b, details: map[int]string{}}
+	run := &purgeRun{Purger: p, plan: plan, endpoints: manifest.Endpoints, body: body, book: b, details: map[int]string{}}
 	if err := run.delete(ctx); err != nil {
 		run.report(out)
 		return out, err
@@ -99,8 +98,9 @@ func (p *Purger) Apply(ctx context.Context, plan *SignedPlan) (out *Purged, err 
 	return out, nil
 }
 
-// mayApply looks for every reason not to delete.
-func (p *Purger) mayApply(ctx context.Context, plan *SignedPlan) ([]Approval, error) {
+// mayApply looks for every reason not to delete, but for missing approvals. It returns the
+// manifest of the snapshot that holds what is deleted.
+func (p *Purger) mayApply(ctx context.Context, plan *SignedPlan) (*archive.Manifest, error) {
 	now, err := storeTime(ctx, p.Archive.Store)
 	if err != nil {
 		return nil, err
@@ -132,16 +132,17 @@ func (p *Purger) mayApply(ctx context.Context, plan *SignedPlan) ([]Approval, er
 	if err := p.Memory.Check(ctx, p.Archive, plan.Service); err != nil {
 		return nil, err
 	}
-	return p.approved(ctx, plan)
+	return all.All[i].Manifest, nil
 }
 
 // A purgeRun is a purge that is going on.
 type purgeRun struct {
 	*Purger
-	plan    *SignedPlan
-	body    *Selection
-	book    *book
-	details map[int]string
+	plan      *SignedPlan
+	endpoints []dataset.Endpoint // where the snapshot was read from
+	body      *Selection
+	book      *book
+	details   map[int]string
 }
 
 // delete goes through the items, batch by batch.
@@ -192,7 +193,7 @@ func (r *purgeRun) sameSource(ctx context.Context, view exporters.Exporter) (map
 		return nil, fmt.Errorf("streams of the source: %w", err)
 	}
 	streams := map[string]dataset.Stream{}
-	for _, was := range r.Streams {
+	for _, was := range r.body.Streams {
 		i := slices.IndexFunc(offered, func(s dataset.Stream) bool { return s.Name == was.Name })
 		if i < 0 || !bytes.Equal(offered[i].Attributes, was.Attributes) {
 			return nil, refuse("other-source", "the source does not offer stream %q as it was archived: it is another source, or was rebuilt", was.Name)
@@ -205,8 +206,8 @@ func (r *purgeRun) sameSource(ctx context.Context, view exporters.Exporter) (map
 		}
 	}
 	same := func(a, b dataset.Endpoint) bool { return a == b }
-	if now := view.Facts().Endpoints; !slices.EqualFunc(now, r.Endpoints, same) {
-		return nil, refuse("other-source", "the source is at %v, the snapshot was made of %v", now, r.Endpoints)
+	if now := view.Facts().Endpoints; !slices.EqualFunc(now, r.endpoints, same) {
+		return nil, refuse("other-source", "the source is at %v, the snapshot was made of %v", now, r.endpoints)
 	}
 	return streams, nil
 }
@@ -376,7 +377,7 @@ func (r *purgeRun) absence(ctx context.Context) Absence {
 		return Absence{Unasked: fmt.Sprintf("open source: %v", err)}
 	}
 	a := Absence{Found: []int{}}
-	for _, s := range r.Streams {
+	for _, s := range r.body.Streams {
 		if _, ok := streams[s.Name]; !ok {
 			continue
 		}

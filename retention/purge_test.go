@@ -15,6 +15,7 @@ import (
 	"github.com/dwp/sallyport/crypto"
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
+	"github.com/dwp/sallyport/exporters/memory"
 	"github.com/dwp/sallyport/retention"
 	"github.com/dwp/sallyport/verify"
 )
@@ -63,16 +64,11 @@ func (c *court) approve(t testing.TB, plan *retention.SignedPlan, round retentio
 	return errors.Join(errs...)
 }
 
-func (c *court) purger(t testing.TB, s *archive.Snapshot, plan *retention.SignedPlan) *retention.Purger {
+func (c *court) purger(t testing.TB, plan *retention.SignedPlan) *retention.Purger {
 	t.Helper()
 	proof, err := retention.FindProof(t.Context(), c.a, service, plan.Certificate, c.now())
 	check(t, err)
-	p := &retention.Purger{Office: c.office("keeper"), Log: c.log, Proof: proof, Within: month, Source: c.src.Open,
-		Endpoints: s.Manifest.Endpoints, State: t.TempDir(), Batch: 3}
-	for _, r := range s.Descriptor.Resources {
-		p.Streams = append(p.Streams, r.Sallyport.Stream)
-	}
-	return p
+	return &retention.Purger{Office: c.office("keeper"), Log: c.log, Proof: proof, Within: month, Source: c.src.Open, State: t.TempDir(), Batch: 3}
 }
 
 // left lists the keys that the source still has.
@@ -110,7 +106,7 @@ func TestPurgeDeletesExactlyWhatIsProvenApprovedAndOld(t *testing.T) {
 	c, s := ready(t)
 	plan := c.plan(t, s, c.planner(sevenYears))
 	check(t, c.approve(t, plan, retention.First, "alex", "blair"))
-	out, err := c.purger(t, s, plan).Apply(t.Context(), plan)
+	out, err := c.purger(t, plan).Apply(t.Context(), plan)
 	check(t, err)
 	if out.Fates[retention.Deleted] != 10 || !out.Done() {
 		t.Errorf("fates %v, absence %+v; want 10 deleted and none found", out.Fates, out.Absence)
@@ -147,7 +143,7 @@ func TestPurgeDeletesExactlyWhatIsProvenApprovedAndOld(t *testing.T) {
 		t.Error(err)
 	}
 	// A plan is carried out once.
-	_, err = c.purger(t, s, plan).Apply(t.Context(), plan)
+	_, err = c.purger(t, plan).Apply(t.Context(), plan)
 	refused(t, err, "replay")
 	// D12: the snapshot that holds what was purged does not expire, whatever the rules say.
 	for range 3 {
@@ -198,11 +194,11 @@ func TestPurgeNeedsACertificateThatHolds(t *testing.T) {
 	// What held when the plan was made must hold when it is carried out.
 	plan := c.plan(t, s, c.planner(sevenYears))
 	check(t, c.approve(t, plan, retention.First, "alex", "blair"))
-	p := c.purger(t, s, plan)
+	p := c.purger(t, plan)
 	p.Proof = nil
 	_, err = p.Apply(t.Context(), plan)
 	refused(t, err, "no-proof")
-	p = c.purger(t, s, plan)
+	p = c.purger(t, plan)
 	p.Within = time.Second
 	_, err = p.Apply(t.Context(), plan)
 	refused(t, err, "stale-proof")
@@ -228,12 +224,15 @@ func TestPurgeRefusesAnotherSource(t *testing.T) {
 	c, s := ready(t)
 	plan := c.plan(t, s, c.planner(sevenYears))
 	check(t, c.approve(t, plan, retention.First, "alex", "blair"))
-	p := c.purger(t, s, plan)
+	p := c.purger(t, plan)
 	c.src.Facts.Endpoints[0].URL = "https://test.example"
 	_, err := p.Apply(t.Context(), plan)
 	refused(t, err, "other-source")
 	c.src.Facts.Endpoints[0].URL = "https://source.example"
-	p.Streams[0].Attributes = []byte(`{"bucket":"other"}`)
+	other := &memory.Source{Facts: c.src.Facts}
+	other.Add(dataset.Stream{Name: "objects", Blobs: true, Attributes: []byte(`{"bucket":"other"}`)})
+	other.Add(dataset.Stream{Name: "rows"})
+	p.Source = other.Open
 	_, err = p.Apply(t.Context(), plan)
 	refused(t, err, "other-source")
 	if n := len(c.left(t)); n != 20 {
@@ -254,7 +253,7 @@ func TestPurgeLeavesWhatChangedAloneAndSaysSo(t *testing.T) {
 	added.Stream = "objects"
 	check(t, c.src.Put(added))
 	check(t, c.src.Remove("rows", "[4]", 0))
-	out, err := c.purger(t, s, plan).Apply(t.Context(), plan)
+	out, err := c.purger(t, plan).Apply(t.Context(), plan)
 	check(t, err)
 	if f := out.Fates; f[retention.Deleted] != 8 || f[retention.Changed] != 1 || f[retention.Absent] != 1 {
 		t.Errorf("fates %v; want 8 deleted, 1 changed, 1 absent", f)
@@ -270,7 +269,7 @@ func TestPurgeNeedsEnoughPeopleOtherThanThePlanner(t *testing.T) {
 	t.Parallel()
 	c, s := ready(t)
 	plan := c.plan(t, s, c.planner(sevenYears))
-	apply := func() error { _, err := c.purger(t, s, plan).Apply(t.Context(), plan); return err }
+	apply := func() error { _, err := c.purger(t, plan).Apply(t.Context(), plan); return err }
 	refused(t, apply(), "not-approved")
 	for _, name := range []string{"exporter's approval", "planner"} {
 		if name == "planner" { // who plans may not approve their own
@@ -335,16 +334,16 @@ func TestLargePurgeNeedsASecondRoundWithTheNumber(t *testing.T) {
 			t.Fatalf("%s: no second round is asked for: %+v", name, plan.Counts)
 		}
 		check(t, c.approve(t, plan, retention.First, "alex", "blair"))
-		_, err := c.purger(t, s, plan).Apply(t.Context(), plan)
+		_, err := c.purger(t, plan).Apply(t.Context(), plan)
 		refused(t, err, "not-confirmed")
 		_, err = plan.ToSign(retention.Second, plan.Counts.Items+1)
 		refused(t, err, "wrong-number")
 		check(t, c.approve(t, plan, retention.Second, "alex"))
-		_, err = c.purger(t, s, plan).Apply(t.Context(), plan)
+		_, err = c.purger(t, plan).Apply(t.Context(), plan)
 		refused(t, err, "not-confirmed")
 		if name == "share" {
 			check(t, c.approve(t, plan, retention.Second, "casey"))
-			out, err := c.purger(t, s, plan).Apply(t.Context(), plan)
+			out, err := c.purger(t, plan).Apply(t.Context(), plan)
 			check(t, err)
 			if out.Fates[retention.Deleted] != 10 {
 				t.Errorf("fates %v", out.Fates)
@@ -447,7 +446,7 @@ func TestUnwritableLogStopsThePurge(t *testing.T) {
 	plan := c.plan(t, s, c.planner(sevenYears))
 	check(t, c.approve(t, plan, retention.First, "alex", "blair"))
 	c.log.fail = errors.New("the store is full")
-	if _, err := c.purger(t, s, plan).Apply(t.Context(), plan); err == nil {
+	if _, err := c.purger(t, plan).Apply(t.Context(), plan); err == nil {
 		t.Error("the purge went on without a log")
 	}
 	if n := len(c.left(t)); n != 20 {
@@ -456,7 +455,7 @@ func TestUnwritableLogStopsThePurge(t *testing.T) {
 	// L03: intents stand before results.
 	c.log.fail = nil
 	c.log.events = nil
-	_, err := c.purger(t, s, plan).Apply(t.Context(), plan)
+	_, err := c.purger(t, plan).Apply(t.Context(), plan)
 	check(t, err)
 	open := map[dataset.ID]bool{}
 	for _, e := range c.log.events {

@@ -83,9 +83,10 @@ type Kept struct {
 
 // A Selection is what rules pick of a snapshot. It is the body of a plan.
 type Selection struct {
-	Rules []Rule `json:"rules"`
-	Items []Item `json:"items"` // of each key the oldest version first
-	Kept  []Kept `json:"kept"`
+	Streams []dataset.Stream `json:"streams"` // that items are of, as archived
+	Rules   []Rule           `json:"rules"`
+	Items   []Item           `json:"items"` // of each key the oldest version first
+	Kept    []Kept           `json:"kept"`
 }
 
 // A StreamSource is one archived stream.
@@ -100,7 +101,7 @@ type StreamSource struct {
 // cover. The first rule that picks a record counts. It is a pure function of what the
 // streams yield.
 func Select(now time.Time, rules []Rule, streams []StreamSource, holds []ActiveHold) (*Selection, error) {
-	s := &Selection{Rules: rules, Items: []Item{}, Kept: []Kept{}}
+	s := &Selection{Streams: []dataset.Stream{}, Rules: rules, Items: []Item{}, Kept: []Kept{}}
 	for i, r := range rules {
 		if err := r.check(now); err != nil {
 			return nil, fmt.Errorf("rule %d (%s): %w", i+1, r.Name, err)
@@ -111,6 +112,7 @@ func Select(now time.Time, rules []Rule, streams []StreamSource, holds []ActiveH
 		if !slices.ContainsFunc(rules, func(r Rule) bool { return r.Stream == src.Stream.Name }) {
 			continue
 		}
+		s.Streams = append(s.Streams, src.Stream)
 		for r, err := range src.Records {
 			if err != nil {
 				return nil, fmt.Errorf("stream %q: %w", src.Stream.Name, err)

@@ -106,7 +106,7 @@ func purgeAtRandom(t *testing.T, c *court, s *archive.Snapshot, rnd *rand.Rand, 
 	}
 	start := c.left(t)
 	deleted := map[string]int{}
-	p := c.purger(t, s, plan)
+	p := c.purger(t, plan)
 	p.Batch = 1 + rnd.IntN(5)
 	var out *retention.Purged
 	for attempt := 0; ; attempt++ {
