@@ -211,7 +211,7 @@ func damaged(t *testing.T, do damage) {
 	if total < 1<<20 {
 		t.Fatalf("the reference has only %d bytes", total)
 	}
-	for range 100 {
+	for range 30 {
 		i := rand.IntN(total)
 		k, _ := slices.BinarySearch(ends, i+1)
 		name := r.names[k]
@@ -221,7 +221,7 @@ func damaged(t *testing.T, do damage) {
 			t.Errorf("byte %d: %v", i, err)
 		}
 	}
-	each(t, longest, 50, func(at int) error { return r.allDamaged(t.Context(), do, at) })
+	each(t, longest, 20, func(at int) error { return r.allDamaged(t.Context(), do, at) })
 	for at := range r.store.Bytes(archive.StoreName) {
 		st := r.store.Clone()
 		st.Put(archive.StoreName, do(r.store.Bytes(archive.StoreName), at))
@@ -262,7 +262,7 @@ func (r *reference) allDamaged(ctx context.Context, do damage, at int) error {
 func TestOverwrittenAndAppendedBytesAreFoundWithoutAKey(t *testing.T) {
 	t.Parallel()
 	r := newReference(t, 20)
-	each(t, 3*len(r.names), 60, func(i int) error {
+	each(t, 3*len(r.names), 40, func(i int) error {
 		name := r.names[i/3]
 		data := slices.Clone(r.store.Bytes(name))
 		switch i % 3 {
@@ -403,7 +403,7 @@ func TestDeletedAndSwappedPairsAreFoundWithoutAKey(t *testing.T) {
 	t.Parallel()
 	r := newReference(t, 10)
 	n := len(r.names)
-	each(t, n*(n-1)/2, 80, func(i int) error {
+	each(t, n*(n-1)/2, 30, func(i int) error {
 		a, b := pair(i)
 		x, y := r.names[a], r.names[b]
 		swapped := r.store.Clone()
