@@ -49,7 +49,7 @@ func (s *session) source(arg string) (source, error) {
 			return source{name: arg, kind: k, options: svc.With.Options, classification: string(svc.Classification), service: svc}, err
 		}
 	}
-	if !strings.Contains(arg, ":") {
+	if !strings.ContainsAny(arg, ":/") { // a path is a directory's
 		hint := "a URL is scheme:..., for example s3://bucket"
 		if s.config != nil {
 			hint = "the services are " + strings.Join(s.config.Names(), ", ")
