@@ -130,8 +130,19 @@ func plain(s string) bool {
 	return true
 }
 
-// ParseLine accepts only what appendLine writes.
+// ParseLine accepts only what appendLine writes. The data may be those of line itself.
 func ParseLine(line []byte) (*Line, error) {
+	l, ok := parsePlain(line)
+	if !ok {
+		var err error
+		if l, err = parseAny(line); err != nil {
+			return nil, err
+		}
+	}
+	return l, l.check()
+}
+
+func parseAny(line []byte) (*Line, error) {
 	var w wireLine
 	dec := json.NewDecoder(bytes.NewReader(line))
 	dec.DisallowUnknownFields()
@@ -153,7 +164,7 @@ func ParseLine(line []byte) (*Line, error) {
 	if !bytes.Equal(again, line) {
 		return nil, errors.New("index line is not in canonical form")
 	}
-	return l, l.check()
+	return l, nil
 }
 
 func (l *Line) check() error {
