@@ -113,9 +113,9 @@ func TestCleanExitTestFindsNothing(t *testing.T) {
 func TestEachFaultOfTheRestoredCopyIsNamed(t *testing.T) {
 	t.Parallel()
 	src := new(memory.Source)
-	src.Generate(dataset.Stream{Name: "objects", Blobs: true}, 3000, memory.Object(1, 0, 300))
+	src.Generate(dataset.Stream{Name: "objects", Blobs: true}, 600, memory.Object(1, 0, 300))
 	tr := newTrial(t, src)
-	victim := memory.Object(1, 0, 300)(1234)
+	victim := memory.Object(1, 0, 300)(234)
 	for _, f := range []struct {
 		name   string
 		want   reconcile.Status
