@@ -300,7 +300,7 @@ func (a *Archive) List(ctx context.Context, service string, ref ListRef) ([]Pack
 	name := ListName(service, ref.SHA256)
 	doc, err := readAll(ctx, a.Store, name, maxList)
 	if err != nil {
-		return nil, fmt.Errorf("read list %s: %w", ref.SHA256, err)
+		return nil, fmt.Errorf("read list %s: %w", ref.SHA256, missing(name, err))
 	}
 	return a.ParseList(service, ref, doc)
 }

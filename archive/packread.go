@@ -244,7 +244,7 @@ func (r *packReader) loadOnce(ctx context.Context, ref PackRef, opener *crypto.O
 	name := PackName(r.s.Service, ref.SHA256)
 	body, err := r.s.a.Store.Open(ctx, name, 0, -1)
 	if err != nil {
-		return nil, fmt.Errorf("pack %s: %w", ref.SHA256, err)
+		return nil, fmt.Errorf("pack %s: %w", ref.SHA256, missing(name, err))
 	}
 	defer body.Close()
 	h := sha256.New()
@@ -322,6 +322,15 @@ func (r *packReader) ranged(ctx context.Context, pack dataset.Hash, loc Location
 	return z, nil
 }
 
+// missing says of a named object that is not there what that means: the archive is not
+// whole.
+func missing(name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return &IntegrityError{name, errors.New("is missing")}
+	}
+	return err
+}
+
 // extents is an object of which a few stretches have been read.
 type extents struct {
 	ctx  context.Context // of one ranged read
@@ -365,7 +374,7 @@ func (x *extents) header() (int64, error) {
 func (x *extents) fetch(from, to int64) error {
 	body, err := x.st.Open(x.ctx, x.name, from, to-from)
 	if err != nil {
-		return err
+		return missing(x.name, err)
 	}
 	data := x.buffers.Get(int(to - from))
 	n, err := io.ReadFull(body, data)

@@ -171,7 +171,10 @@ func (r *Restore) load(ctx context.Context, e *archive.StreamEntry, out *Restore
 	mu.Lock()
 	defer mu.Unlock()
 	out.Streams = append(out.Streams, sr)
-	if err = errors.Join(err, readErr); err != nil {
+	if !errors.Is(err, readErr) {
+		err = errors.Join(err, readErr) // a target that took the end of the archive for its own
+	}
+	if err != nil {
 		return err
 	}
 	if r.Filter.Key != "" && sr.Records == 0 && len(r.Filter.Streams) > 0 {
