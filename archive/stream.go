@@ -80,6 +80,7 @@ type Section struct {
 	any   bool
 	queue []pending
 	bytes int // of the queue
+	line  []byte
 	parts []*part
 
 	journaled int
@@ -128,9 +129,10 @@ type Entry struct {
 }
 
 // Entry writes one record of an enveloped stream; in a blob stream they come in byte
-// order of keys, versions of a key from the newest to the oldest. Data is copied.
+// order of keys, versions of a key from the newest to the oldest. Data is kept and must
+// not be changed any more.
 func (s *Section) Entry(ctx context.Context, e Entry) error {
-	l := Line{Key: e.Key, Ordinal: e.Ordinal, Data: append(json.RawMessage(nil), e.Data...), HasBlob: e.HasBlob, Size: e.Size, SHA256: e.SHA256}
+	l := Line{Key: e.Key, Ordinal: e.Ordinal, Data: e.Data, HasBlob: e.HasBlob, Size: e.Size, SHA256: e.SHA256}
 	if s.sw.stream.Blobs {
 		if err := s.name(&l); err != nil {
 			return fmt.Errorf("stream %q: %w", s.sw.stream.Name, err)
@@ -219,9 +221,12 @@ func (s *Section) write(ctx context.Context, p *pending) error {
 	for _, seg := range p.segments {
 		p.line.Location = append(p.line.Location, Location{s.part.number(seg.pack), seg.offset, seg.length, seg.member, seg.size})
 	}
-	line, err := p.line.appendLine(nil)
+	line, err := p.line.appendLine(s.line[:0])
 	if err != nil {
 		return err
+	}
+	if s.line = line; cap(line) > maxPart {
+		s.line = nil // of one long line
 	}
 	if len(line)+1 > maxLine {
 		return fmt.Errorf("stream %q: the line of %q has %d bytes, which no part can hold", s.sw.stream.Name, p.line.Key, len(line))
@@ -252,7 +257,7 @@ func (s *Section) add(ctx context.Context, key string, line []byte) error {
 	if s.part.entry.Count == 0 {
 		s.part.entry.First = Key(key)
 		if s.part.buf == nil {
-			s.part.buf = make([]byte, 0, minPart+minPart/2)
+			s.part.buf = s.sw.w.partRoom()
 		}
 	}
 	s.part.entry.Count++
@@ -297,8 +302,12 @@ func (s *Section) cut(ctx context.Context) error {
 func (w *Writer) finishPart(ctx context.Context, p *part, role Role, blobs bool) error {
 	e := &p.entry
 	e.Bytes, e.SHA256 = int64(len(p.buf)), dataset.Sum(p.buf)
+	defer func() {
+		w.partDone(p.buf)
+		p.buf = nil
+	}()
 	if old, at := w.base.part(e.SHA256, p); old != nil {
-		p.entry, p.at, p.reused, p.buf = *old, at, true, nil
+		p.entry, p.at, p.reused = *old, at, true
 		return nil
 	}
 	e.Part = w.nextID()
@@ -310,8 +319,28 @@ func (w *Writer) finishPart(ctx context.Context, p *part, role Role, blobs bool)
 	}
 	var err error
 	p.at, err = k.put(ctx, "p/"+e.Part+".jsonl", p.buf)
-	p.buf = nil
 	return err
+}
+
+// partRoom returns an empty buffer for the lines of a part, from a part that is done if
+// there is one.
+func (w *Writer) partRoom() []byte {
+	select {
+	case b := <-w.partRooms:
+		return b
+	default:
+		return make([]byte, 0, minPart+minPart/2)
+	}
+}
+
+func (w *Writer) partDone(b []byte) {
+	if cap(b) > 2*maxPart {
+		return // of one long line
+	}
+	select {
+	case w.partRooms <- b[:0]:
+	default:
+	}
 }
 
 // close ends a section's last part.

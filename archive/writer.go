@@ -54,6 +54,8 @@ type Writer struct {
 	uploads *errgroup.Group
 	work    *errgroup.Group // parts being finished
 
+	partRooms chan []byte // of parts that are done
+
 	background func(func(context.Context) error) // starts work that outlives its caller, in the run's context
 
 	journal *journal
@@ -98,7 +100,8 @@ func Begin(ctx context.Context, a *Archive, o Options) (*Writer, error) {
 	if o.Reuse == 0 {
 		o.Reuse = 90 * 24 * time.Hour
 	}
-	w := &Writer{a: a, o: o, started: o.Now(), streams: map[string]*StreamWriter{}, gaps: map[dataset.Code]int64{}}
+	w := &Writer{a: a, o: o, started: o.Now(), streams: map[string]*StreamWriter{}, gaps: map[dataset.Code]int64{},
+		partRooms: make(chan []byte, 4)}
 	w.ledger, w.second = newLedger(w, "gaps"), newLedger(w, "second")
 	j, err := openJournal(o.State, a.ID, o.Service)
 	if err != nil {
