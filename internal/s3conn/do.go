@@ -67,7 +67,7 @@ func (c *Conn) Call(ctx context.Context, r *Request, limit int64) ([]byte, http.
 			return err
 		}
 		defer resp.Body.Close()
-		body, err = io.ReadAll(io.LimitReader(resp.Body, limit+1))
+		body, err = readAll(resp, limit)
 		switch {
 		case err != nil:
 			return fmt.Errorf("%s: %w", r.Op, err)
@@ -86,6 +86,16 @@ func (c *Conn) Call(ctx context.Context, r *Request, limit int64) ([]byte, http.
 		return nil
 	})
 	return body, header, err
+}
+
+// readAll reads the body of an answer, but no more than limit bytes and one.
+func readAll(resp *Response, limit int64) ([]byte, error) {
+	var b bytes.Buffer
+	if n := resp.Length; n > 0 && n <= limit {
+		b.Grow(int(n) + bytes.MinRead) // ReadFrom wants so much to see the end
+	}
+	_, err := b.ReadFrom(io.LimitReader(resp.Body, limit+1))
+	return b.Bytes(), err
 }
 
 // isErrorDocument reports whether the root of an XML body is Error.
