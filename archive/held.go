@@ -108,35 +108,35 @@ func (s *heldSet) drop(p *heldPack) {
 }
 
 // An lru keeps the values that were used last. It is not safe for concurrent use.
-type lru[K comparable] struct {
+type lru[K comparable, V any] struct {
 	max   int
 	order *list.List
 	at    map[K]*list.Element
 }
 
-type lruItem[K comparable] struct {
+type lruItem[K comparable, V any] struct {
 	key K
-	val []byte
+	val V
 }
 
-func newLRU[K comparable](max int) lru[K] {
-	return lru[K]{max, list.New(), map[K]*list.Element{}}
+func newLRU[K comparable, V any](max int) lru[K, V] {
+	return lru[K, V]{max, list.New(), map[K]*list.Element{}}
 }
 
-func (l *lru[K]) get(k K) ([]byte, bool) {
+func (l *lru[K, V]) get(k K) (val V, ok bool) {
 	e, ok := l.at[k]
 	if !ok {
-		return nil, false
+		return val, false
 	}
 	l.order.MoveToFront(e)
-	return e.Value.(lruItem[K]).val, true
+	return e.Value.(lruItem[K, V]).val, true
 }
 
-func (l *lru[K]) put(k K, v []byte) {
-	l.at[k] = l.order.PushFront(lruItem[K]{k, v})
+func (l *lru[K, V]) put(k K, v V) {
+	l.at[k] = l.order.PushFront(lruItem[K, V]{k, v})
 	if l.order.Len() > l.max {
 		last := l.order.Back()
 		l.order.Remove(last)
-		delete(l.at, last.Value.(lruItem[K]).key)
+		delete(l.at, last.Value.(lruItem[K, V]).key)
 	}
 }

@@ -39,7 +39,7 @@ type packReader struct {
 
 	mu     sync.Mutex
 	packs  heldSet
-	frames lru[frameKey]
+	frames lru[frameKey, map[string][]byte] // the members of a frame, by name
 }
 
 type frameKey struct {
@@ -48,7 +48,7 @@ type frameKey struct {
 }
 
 func newPackReader(s *Snapshot) *packReader {
-	r := &packReader{s: s, budget: semaphore.NewWeighted(readBudget), buffers: buffers.New(SegmentSize/8, 3*readBudget), frames: newLRU[frameKey](cachedFrames)}
+	r := &packReader{s: s, budget: semaphore.NewWeighted(readBudget), buffers: buffers.New(SegmentSize/8, 3*readBudget), frames: newLRU[frameKey, map[string][]byte](cachedFrames)}
 	r.packs = newHeldSet(&r.mu)
 	return r
 }
@@ -113,29 +113,38 @@ func (r *packReader) segment(ctx context.Context, pack dataset.Hash, loc Locatio
 	}
 	key := frameKey{pack, loc.Offset}
 	r.mu.Lock()
-	tar, ok := r.frames.get(key)
+	members, ok := r.frames.get(key)
 	r.mu.Unlock()
 	if !ok {
-		v, err, _ := r.flight.Do(fmt.Sprint(pack, loc.Offset), func() (tar any, err error) {
-			err = r.stretch(ctx, pack, loc, whole, func(z []byte) error {
-				tar, err = decompressOne(z)
-				return err
-			})
-			if err != nil {
-				return nil, err
-			}
-			r.mu.Lock()
-			r.frames.put(key, tar.([]byte))
-			r.mu.Unlock()
-			return tar, nil
-		})
+		v, err, _ := r.flight.Do(fmt.Sprint(pack, loc.Offset), func() (any, error) { return r.frame(ctx, key, loc, whole) })
 		if err != nil {
 			return segment{}, err
 		}
-		tar = v.([]byte)
+		members = v.(map[string][]byte)
 	}
-	data, err := findMember(tar, loc.Member)
-	return segment{data: data}, err
+	data, ok := members[loc.Member]
+	if !ok {
+		return segment{}, fmt.Errorf("member %s is not where the index says", loc.Member)
+	}
+	return segment{data: data}, nil
+}
+
+// frame decodes a frame of small members.
+func (r *packReader) frame(ctx context.Context, key frameKey, loc Location, whole bool) (members map[string][]byte, err error) {
+	err = r.stretch(ctx, key.pack, loc, whole, func(z []byte) error {
+		tar, err := decompressOne(z)
+		if err == nil {
+			members, err = allMembers(tar)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.frames.put(key, members)
+	return members, nil
 }
 
 // done gives back what a segment holds.

@@ -78,17 +78,42 @@ func memberName(name string) bool {
 // with a header.
 func findMember(tar []byte, name string) ([]byte, error) {
 	for len(tar) > 0 {
-		got, size, err := parseTarHeader(tar)
+		got, content, rest, err := nextMember(tar)
 		if err != nil {
 			return nil, err
 		}
-		if size < 0 || paddedSize(size) > int64(len(tar)) {
-			return nil, fmt.Errorf("member %s is cut", got)
-		}
 		if got == name {
-			return tar[tarBlock : tarBlock+size], nil
+			return content, nil
 		}
-		tar = tar[paddedSize(size):]
+		tar = rest
 	}
 	return nil, fmt.Errorf("member %s is not where the index says", name)
+}
+
+// allMembers returns the contents of all members, which share tar's memory.
+func allMembers(tar []byte) (map[string][]byte, error) {
+	members := map[string][]byte{}
+	for len(tar) > 0 {
+		name, content, rest, err := nextMember(tar)
+		if err != nil {
+			return nil, err
+		}
+		if _, twice := members[name]; twice {
+			return nil, fmt.Errorf("member %s is there twice", name)
+		}
+		members[name], tar = content, rest
+	}
+	return members, nil
+}
+
+// nextMember takes the first member from a stretch of a tar stream.
+func nextMember(tar []byte) (name string, content, rest []byte, err error) {
+	name, size, err := parseTarHeader(tar)
+	if err != nil {
+		return "", nil, nil, err
+	}
+	if size < 0 || paddedSize(size) > int64(len(tar)) {
+		return "", nil, nil, fmt.Errorf("member %s is cut", name)
+	}
+	return name, tar[tarBlock : tarBlock+size], tar[paddedSize(size):], nil
 }
