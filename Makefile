@@ -11,6 +11,7 @@
 
 GO       ?= go
 PREFIX   ?= /usr/local
+BIN      ?= bin/sallyport
 FUZZTIME ?= 30s
 RACE     ?= ./dataset/... ./crypto/... ./archive/... ./audit/... ./transfer/... ./internal/...
 
@@ -19,7 +20,7 @@ RACE     ?= ./dataset/... ./crypto/... ./archive/... ./audit/... ./transfer/... 
 all: build test
 
 build:
-	$(GO) build -trimpath -o bin/sallyport ./cmd/sallyport
+	$(GO) build -trimpath -o $(BIN) ./cmd/sallyport
 
 test: deps check
 	bash hack/test.sh ./...
@@ -37,7 +38,7 @@ test-saas: deps
 
 demo: build
 	rm -rf bin/demo
-	./bin/sallyport demo --keep bin/demo
+	$(BIN) demo --keep bin/demo
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
@@ -61,13 +62,13 @@ expressions:
 	python3 fixtures/rest/expressions/generate.py > fixtures/rest/expressions/cases.jsonl
 
 install: build
-	install -D bin/sallyport $(DESTDIR)$(PREFIX)/bin/sallyport
+	install -D $(BIN) $(DESTDIR)$(PREFIX)/bin/sallyport
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
 		$(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
-	bin/sallyport man > $(DESTDIR)$(PREFIX)/share/man/man1/sallyport.1
-	bin/sallyport completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/sallyport
-	bin/sallyport completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sallyport
-	bin/sallyport completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sallyport.fish
+	$(BIN) man > $(DESTDIR)$(PREFIX)/share/man/man1/sallyport.1
+	$(BIN) completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/sallyport
+	$(BIN) completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_sallyport
+	$(BIN) completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sallyport.fish
 
 clean:
 	rm -rf bin

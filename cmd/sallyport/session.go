@@ -68,12 +68,15 @@ func (s *session) openArchive(ctx context.Context, create bool) error {
 	if err != nil {
 		return err
 	}
-	s.store, s.closers = store, append(s.closers, closer)
+	s.closers = append(s.closers, closer)
+	if s.store, err = crashing(store); err != nil {
+		return errors.Join(err, s.close())
+	}
 	trust, err := s.trust()
 	if err != nil {
 		return errors.Join(err, s.close())
 	}
-	s.archive, err = archive.Open(ctx, store, trust)
+	s.archive, err = archive.Open(ctx, s.store, trust)
 	if errors.Is(err, archive.ErrNoStore) && create {
 		s.archive, err = s.initStore(ctx, trust)
 	}

@@ -135,7 +135,7 @@ func (u *ui) gap(service string, g *dataset.Gap) {
 		Detail  string `json:"detail,omitempty"`
 	}{"gap", service, g.Stream, dataset.Escape(g.Key), g.Ordinal, string(g.Code), g.Detail})
 	if !u.json {
-		u.log(fmt.Sprintf("sallyport: gap: %s: %s", service, dataset.Escape(g.Error())))
+		u.log(fmt.Sprintf("sallyport: gap: %s: %s", service, visible(g.Error())))
 	}
 }
 
