@@ -80,12 +80,14 @@ type Sample struct {
 	Stream  string            `json:"stream"`
 	Records []json.RawMessage `json:"records"`
 	Gaps    []dataset.Gap     `json:"gaps,omitempty"`
-	Err     string            `json:"error,omitempty"` // why it ended early; never holds a secret
+	Failure error             `json:"-"`               // why it ended early; its text holds no secret
+	Err     string            `json:"error,omitempty"` // the text of Failure
 }
 
 // First opens a connection and returns the first records of each stream, n at most,
 // as they would be exported. A stream that fails has its error in its sample; First
-// fails if the connection cannot be opened or the context ends.
+// fails if the connection cannot be opened or the context ends. Secrets of the
+// configuration that a service repeats in its records are replaced by stars.
 func First(ctx context.Context, c exporters.Config, n int) ([]Sample, error) {
 	x, err := Kind.Open(ctx, c)
 	if err != nil {
@@ -105,11 +107,11 @@ func First(ctx context.Context, c exporters.Config, n int) ([]Sample, error) {
 		for rec, err := range x.Read(ctx, exporters.Query{Streams: []dataset.Stream{s}}) {
 			switch {
 			case err != nil:
-				sample.Err = err.Error()
+				sample.Failure, sample.Err = err, err.Error()
 			case rec.Gap != nil:
 				sample.Gaps = append(sample.Gaps, *rec.Gap)
 			default:
-				sample.Records = append(sample.Records, slices.Clone(rec.Data))
+				sample.Records = append(sample.Records, shown(x, rec.Data))
 			}
 			if len(sample.Records)+len(sample.Gaps) >= n {
 				break
@@ -121,4 +123,21 @@ func First(ctx context.Context, c exporters.Config, n int) ([]Sample, error) {
 		out = append(out, sample)
 	}
 	return out, nil
+}
+
+// shown is a record without the secrets that x knows of.
+func shown(x exporters.Exporter, data []byte) json.RawMessage {
+	v, ok := x.(*view)
+	if !ok {
+		return slices.Clone(data)
+	}
+	text := []byte(v.secrets.clean(string(data)))
+	if json.Valid(text) {
+		return text
+	}
+	quoted, err := dataset.Quote(nil, string(text)) // a number was a secret
+	if err != nil {
+		return json.RawMessage(`"***"`)
+	}
+	return quoted
 }

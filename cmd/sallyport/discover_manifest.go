@@ -1,0 +1,110 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/exporters"
+	"github.com/dwp/sallyport/exporters/rest"
+	"github.com/dwp/sallyport/internal/config"
+)
+
+// lintManifest says whether a manifest runs.
+func lintManifest(i *invocation, path string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return usage("", "manifest: %w", err)
+	}
+	report, err := rest.Lint(data)
+	if err != nil {
+		return &exitError{code: exitNo, err: fmt.Errorf("%s: %w", path, err)}
+	}
+	i.result = report
+	if report.Runs {
+		i.printf("%s runs: %d streams\n", visible(path), len(report.Streams)+len(report.Dynamic))
+		i.streamsOf(report)
+		return nil
+	}
+	i.printf("%s does not run: %d problems\n", visible(path), len(report.Problems))
+	var rows [][]string
+	for _, p := range report.Problems {
+		rows = append(rows, []string{p.Path, p.Component, p.Field, p.Expression, p.Message})
+	}
+	i.table([]string{"where", "component", "field", "expression", "problem"}, rows)
+	return &exitError{code: exitNo, err: fmt.Errorf("%w: %d problems", errSaid, len(report.Problems))}
+}
+
+func (i *invocation) streamsOf(r rest.Report) {
+	var rows [][]string
+	for _, s := range r.Streams {
+		rows = append(rows, []string{s, "in the manifest"})
+	}
+	for _, s := range r.Dynamic {
+		rows = append(rows, []string{s, "a template: found at the service or in the configuration"})
+	}
+	i.table([]string{"stream", "defined"}, rows)
+}
+
+// tryManifest opens a connection and shows what comes. It has no state directory: a
+// manifest that rotates refresh tokens is refused, for a new token that only this trial
+// knows would lock the service out.
+func tryManifest(ctx context.Context, i *invocation, path string) error {
+	if n := i.c.Int("first"); n < 1 || n > 1000 {
+		return usage("", "--first must be between 1 and 1000, not %d", n)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return usage("", "manifest: %w", err)
+	}
+	if report, err := rest.Lint(data); err != nil || !report.Runs {
+		return lintManifest(i, path)
+	}
+	with := map[string]any{}
+	file := i.c.Path("config")
+	if file != "" {
+		if with, err = config.LoadMap(file); err != nil {
+			return usage("--config FILE holds what the manifest calls config, as YAML or JSON", "%w", err)
+		}
+	}
+	options := map[string]any{"manifest": path, "config": with}
+	for _, o := range rest.Kind.Options {
+		if _, given := options[o.Name]; !given && o.Default != nil {
+			options[o.Name] = o.Default
+		}
+	}
+	samples, err := rest.First(ctx, exporters.Config{Options: options, Log: i.err, Secret: config.Secrets{Dir: filepath.Dir(file)}.Resolve}, i.c.Int("first"))
+	if err != nil {
+		return err
+	}
+	i.result = map[string]any{"streams": samples}
+	var errs []error
+	for _, s := range samples {
+		i.sample(s)
+		if s.Failure != nil {
+			errs = append(errs, fmt.Errorf("stream %q: %w", s.Stream, s.Failure))
+		}
+		for _, g := range s.Gaps {
+			errs = append(errs, &g)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// maxShown is how much of a record is shown to people, in bytes; programs get it whole.
+const maxShown = 2000
+
+func (i *invocation) sample(s rest.Sample) {
+	i.printf("%s: the first %d records\n", dataset.Escape(s.Stream), len(s.Records))
+	for _, r := range s.Records {
+		text := visible(strings.ToValidUTF8(string(r), "?"))
+		if len(text) > maxShown {
+			text = fmt.Sprintf("%s... (%d bytes)", strings.ToValidUTF8(text[:maxShown], ""), len(r))
+		}
+		i.printf("  %s\n", text)
+	}
+}
