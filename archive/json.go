@@ -7,21 +7,26 @@ import (
 	"fmt"
 	"io"
 	"unicode/utf8"
+
+	"github.com/dwp/sallyport/dataset"
 )
 
 // maxDocument bounds a public document: the largest, a manifest, is a few KiB.
 const maxDocument = 16 << 20
 
 // encode writes v in the one canonical form: encoding/json with two-space
-// indentation, no HTML escapes and a final line feed.
+// indentation, no HTML escapes and a final line feed. Text that is not UTF-8 is an
+// error.
 func encode(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(v); err != nil {
+	compact, err := dataset.EncodeJSON(v)
+	if err != nil {
 		return nil, err
 	}
+	var b bytes.Buffer
+	if err := json.Indent(&b, compact, "", "  "); err != nil {
+		return nil, err
+	}
+	b.WriteByte('\n')
 	return b.Bytes(), nil
 }
 

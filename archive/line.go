@@ -291,16 +291,9 @@ type SecondLine struct {
 	Detail  string `json:"detail"`
 }
 
-// encodeLine writes v as one compact line without line feed.
-func encodeLine(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return b.Bytes()[:b.Len()-1], nil
-}
+// encodeLine writes v as one compact line without line feed. Text that is not UTF-8 is
+// an error.
+func encodeLine(v any) ([]byte, error) { return dataset.EncodeJSON(v) }
 
 // decodeLine accepts only what encodeLine writes.
 func decodeLine(line []byte, v any) error {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sync/errgroup"
 
@@ -305,7 +306,7 @@ func (w *Writer) Gap(ctx context.Context, g dataset.Gap) {
 	w.gapping.Lock()
 	defer w.gapping.Unlock()
 	w.gaps[g.Code]++
-	line, err := encodeLine(GapLine{g.Stream, Key(g.Key), g.Ordinal, g.Code, g.Detail})
+	line, err := encodeLine(GapLine{g.Stream, Key(g.Key), g.Ordinal, g.Code, readable(g.Detail)})
 	if err == nil {
 		err = w.ledger.Record(ctx, g.Key, line)
 	}
@@ -317,11 +318,20 @@ func (w *Writer) Gap(ctx context.Context, g dataset.Gap) {
 func (w *Writer) Second(ctx context.Context, l SecondLine) {
 	w.gapping.Lock()
 	defer w.gapping.Unlock()
+	l.Detail = readable(l.Detail)
 	line, err := encodeLine(l)
 	if err == nil {
 		err = w.second.Record(ctx, string(l.Key), line)
 	}
 	w.ledgerErr = errors.Join(w.ledgerErr, err)
+}
+
+// readable is text that JSON can carry: as it is, or escaped if it is not UTF-8.
+func readable(s string) string {
+	if utf8.ValidString(s) {
+		return s
+	}
+	return dataset.Escape(s)
 }
 
 // Gaps returns how many gaps were recorded.

@@ -25,13 +25,13 @@ func EncodeJSON(v any) ([]byte, error) {
 }
 
 // checkStrings fails with [ErrNotUTF8] at the first string in v that is not UTF-8; path
-// says where v is. Values with encoders of their own are looked into as well, which can
-// refuse a string that would not be written; what those encoders make of others is up to
-// them.
+// says where v is. What a string with an encoder of its own makes of itself is up to it;
+// other values with encoders of their own are looked into as well, which can refuse a
+// string that would not be written.
 func checkStrings(v reflect.Value, path string) error {
 	switch v.Kind() {
 	case reflect.String:
-		if !utf8.ValidString(v.String()) {
+		if !v.Type().Implements(reflect.TypeFor[json.Marshaler]()) && !utf8.ValidString(v.String()) {
 			return fmt.Errorf("%s: %w", path, ErrNotUTF8)
 		}
 	case reflect.Pointer, reflect.Interface:
