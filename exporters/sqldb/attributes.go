@@ -50,7 +50,8 @@ func attributesOf(s dataset.Stream) (a attributes, ok bool) {
 // A definition is one record of the stream of definitions.
 type definition struct {
 	kind, schema, name string
-	sql                string // as the database writes it
+	sql                string // the statement that makes it, if one does, else what the database says
+	gap                *dataset.Gap
 }
 
 // definitionsOf returns the stream of definitions of a kind.
@@ -63,10 +64,10 @@ func definitionsOf(kind string) dataset.Stream {
 		Attributes: attributes{Kind: kind, Table: "definitions"}.raw(),
 		Schema: &dataset.Schema{
 			Fields: []dataset.Field{
-				text("kind", "view, routine, trigger, type, sequence, ..."),
+				text("kind", "view, routine, trigger, type, sequence, sequence value, ..."),
 				text("schema", "empty where the database has none"),
-				text("name", "with the arguments of a routine, the table of a trigger"),
-				text("definition", "as the database states it"),
+				text("name", "with the arguments of a routine, the table of a trigger or constraint"),
+				text("definition", "the statement that makes it, if one does, else what the database says of it"),
 			},
 			PrimaryKey: []string{"kind", "schema", "name"},
 		},
@@ -117,6 +118,11 @@ func definitionRecords(kind string, defs []definition, yield func(dataset.Record
 		if err != nil {
 			yield(r, fmt.Errorf("definition of %s %q: %w", d.kind, d.name, err))
 			return
+		}
+		if d.gap != nil {
+			g := *d.gap
+			g.Stream, g.Key = r.Stream, r.Key
+			r.Data, r.Gap = nil, &g
 		}
 		if !yield(r, nil) {
 			return

@@ -32,6 +32,10 @@ type tableLayout struct {
 	// ordinal and the JSON of each record as it is.
 	Document bool `json:"document,omitempty"`
 
+	// Native is set for a table of the target's own kind whose definitions are run: it
+	// then has all that the source's has.
+	Native bool `json:"native,omitempty"`
+
 	// Keyed says that the primary key of the stream is one in the target.
 	Keyed bool `json:"keyed,omitempty"`
 }
@@ -42,9 +46,13 @@ type columnLayout struct {
 	Type  string `json:"type"`
 	Shape shape  `json:"shape"`
 	Own   bool   `json:"own,omitempty"` // of the target's own kind: Type is the source's
-	Form  form   `json:"form"`
-	Bits  int    `json:"bits,omitempty"`
-	Scale int    `json:"scale,omitempty"`
+
+	// Computed is set if the target computes the values and takes none.
+	Computed bool `json:"computed,omitempty"`
+
+	Form  form `json:"form"`
+	Bits  int  `json:"bits,omitempty"`
+	Scale int  `json:"scale,omitempty"`
 }
 
 func (l *layout) table(stream string) *tableLayout {
@@ -73,6 +81,15 @@ type dialect struct {
 	fold     bool // names that differ in case are one
 	maxBytes int  // of a name; 0 is no limit
 	maxRunes int
+
+	native bool // definitions of the same product are run
+	code   bool // routines and triggers too
+}
+
+// with returns the dialect of a target with options.
+func (d dialect) with(o *options) dialect {
+	d.native, d.code = o.native, o.code
+	return d
 }
 
 var (
@@ -157,6 +174,11 @@ func (d dialect) plan(streams []dataset.Stream) (*layout, []dataset.Loss) {
 		switch {
 		case !ok:
 			t.Document = true
+		case s.Name == definitionsStream && d.native && a.Kind == d.kind:
+			lose("Owners, privileges and what belongs to the server (roles, table spaces, extensions) are not made.")
+			if !d.code {
+				lose("Routines, triggers, rules, policies and events are kept as rows and not made; what needs them is named in the facts of the target.")
+			}
 		case s.Name == definitionsStream:
 			lose("Definitions are kept as rows; nothing in them is executed.")
 		case bare[strings.ToLower(a.Table)] == 1 || a.Kind == d.kind:
@@ -164,8 +186,11 @@ func (d dialect) plan(streams []dataset.Stream) (*layout, []dataset.Loss) {
 		}
 		if d.kind == kindPostgres {
 			t.Schema = "public"
-			if ok && a.Kind == kindPostgres && s.Name != definitionsStream {
+			switch {
+			case ok && a.Kind == kindPostgres && s.Name != definitionsStream:
 				t.Schema = a.Schema
+			case d.native:
+				t.Schema = pgMarkerSchema // apart from what must be as it was
 			}
 		}
 		if t.Document {
@@ -207,6 +232,7 @@ func (d dialect) planColumns(t *tableLayout, a attributes, lose func(string, ...
 	s := t.Stream.Schema
 	own := a.Kind == d.kind && t.Stream.Name != definitionsStream
 	native := pgNativeOf(s)
+	t.Native = own && d.native
 	for _, f := range s.Fields {
 		c := columnLayout{Name: n.take(f.Name), Shape: shapeOf(a.Kind, f), Own: own}
 		if c.Shape == shapeDatetime && slices.Contains(native.Zoned, f.Name) {
@@ -226,6 +252,11 @@ func (d dialect) planColumns(t *tableLayout, a attributes, lose func(string, ...
 				lose("Column %q does not take %s; records with such a value are gaps.", f.Name, loss)
 			}
 		}
+		c.Computed = t.Native && f.Generated != ""
+		if t.Native {
+			t.Columns = append(t.Columns, c)
+			continue
+		}
 		if f.Default != nil {
 			lose("Column %q has no default; it was %s.", f.Name, *f.Default)
 		}
@@ -237,13 +268,16 @@ func (d dialect) planColumns(t *tableLayout, a attributes, lose func(string, ...
 		}
 		t.Columns = append(t.Columns, c)
 	}
+	t.Keyed = len(s.PrimaryKey) > 0 && !t.Stream.Keyless && t.Stream.Name != definitionsStream
+	if t.Native {
+		return
+	}
 	if native.PartitionBy != "" {
 		lose("The table is one and not partitioned; it was by %s.", native.PartitionBy)
 	}
 	if native.RowSecurity {
 		lose("Row security is not switched on; its policies are among the definitions.")
 	}
-	t.Keyed = len(s.PrimaryKey) > 0 && !t.Stream.Keyless && t.Stream.Name != definitionsStream
 	if d.kind == kindMySQL && !own {
 		d.mysqlKeyTypes(t, lose)
 	}
@@ -357,11 +391,13 @@ func (t *tableLayout) columnsOf(quote func(string) string, fields []string) []st
 	return quoted
 }
 
-// columnNames returns the quoted names of all columns.
-func (t *tableLayout) columnNames(quote func(string) string) []string {
-	quoted := make([]string, len(t.Columns))
-	for i, c := range t.Columns {
-		quoted[i] = quote(c.Name)
+// storedNames returns the quoted names of the columns that take values.
+func (t *tableLayout) storedNames(quote func(string) string) []string {
+	var quoted []string
+	for _, c := range t.Columns {
+		if !c.Computed {
+			quoted = append(quoted, quote(c.Name))
+		}
 	}
 	return quoted
 }

@@ -92,10 +92,10 @@ func (v *mysqlView) readCatalog(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			v.defs = append(v.defs, definition{strings.ToLower(row[1]), "", name, def})
+			v.defs = append(v.defs, definition{kind: strings.ToLower(row[1]), name: name, sql: def})
 			continue
 		default:
-			v.defs = append(v.defs, definition{strings.ToLower(row[1]), "", name, ""})
+			v.defs = append(v.defs, definition{kind: strings.ToLower(row[1]), name: name, sql: ""})
 			continue
 		}
 		t, err := v.describe(ctx, name, mysqlNative{Kind: kindMySQL, Engine: row[2], Collation: row[3], Comment: row[4]})
@@ -287,7 +287,7 @@ func (v *mysqlView) otherDefinitions(ctx context.Context) error {
 			if q.what == "PROCEDURE" {
 				name += "()"
 			}
-			v.defs = append(v.defs, definition{q.kind, "", name, def})
+			v.defs = append(v.defs, definition{kind: q.kind, name: name, sql: def})
 		}
 	}
 	return nil

@@ -21,6 +21,8 @@ type options struct {
 	connections int
 	lockTimeout time.Duration
 	timeout     time.Duration
+	native      bool // targets: run statements of an archive of the same product
+	code        bool // and those that make routines and triggers
 }
 
 func optionList(kind string) []exporters.Option {
@@ -34,14 +36,18 @@ func optionList(kind string) []exporters.Option {
 		Help: "longest time for one statement; 0 is no limit"}
 	lock := exporters.Option{Name: "lock_timeout", Type: exporters.DurationOption, Default: time.Minute,
 		Help: "longest wait for a lock that somebody else holds"}
+	native := exporters.Option{Name: "native", Type: exporters.BoolOption, Default: false,
+		Help: "as a target: run the definitions of an archive of the same product, which whoever signed it wrote: defaults, checks, computed columns, views"}
+	code := exporters.Option{Name: "native_code", Type: exporters.BoolOption, Default: false,
+		Help: "as a target with native: make routines, triggers, rules and policies of the archive too"}
 	if kind == kindSQLite {
-		return []exporters.Option{address, timeout, lock}
+		return []exporters.Option{address, timeout, lock, native, code}
 	}
 	return []exporters.Option{address,
 		{Name: "password", Type: exporters.SecretOption, Help: "reference to the password"},
 		{Name: "ca", Type: exporters.TextOption, Help: "file with the certificates of a private authority"},
 		{Name: "connections", Type: exporters.IntOption, Default: int64(8), Help: "most connections that read at a time"},
-		timeout, lock}
+		timeout, lock, native, code}
 }
 
 func parseOptions(ctx context.Context, kind string, c exporters.Config) (*options, error) {
@@ -54,6 +60,8 @@ func parseOptions(ctx context.Context, kind string, c exporters.Config) (*option
 	switch {
 	case o.address == nil:
 		return nil, errors.New(`option "url" is missing`)
+	case o.code && !o.native:
+		return nil, errors.New(`option "native_code" needs "native"`)
 	case o.address.Scheme != kind && !(kind == kindPostgres && o.address.Scheme == "postgresql"):
 		return nil, fmt.Errorf("url begins with %s:, not %s:", o.address.Scheme, kind)
 	}
@@ -81,6 +89,15 @@ func (o *options) set(ctx context.Context, c exporters.Config, name string, valu
 			var err error
 			o.password, err = c.Secret(ctx, v)
 			return err
+		}
+	case bool:
+		switch name {
+		case "native":
+			o.native = v
+			return nil
+		case "native_code":
+			o.code = v
+			return nil
 		}
 	case int64:
 		if name == "connections" {

@@ -20,6 +20,7 @@ type pgCatalog struct {
 	constraints map[uint32][]pgConstraint
 	indexes     map[uint32][]pgIndex
 	types       []pgType
+	below       map[uint32][]pgPartition // of partitioned tables
 	definitions []definition
 	filters     []string
 	notes       []string
@@ -34,6 +35,8 @@ type pgRelation struct {
 	Security     bool // row-level security
 	Key          string
 	Comment      string
+	Unlogged     bool
+	Parents      [][2]string // schema and name of what it inherits from
 }
 
 // from names the table without its heirs, which are streams of their own, and with its
@@ -57,6 +60,7 @@ type pgColumn struct {
 	Generated, Identity bool
 	Collation           string
 	Comment             string
+	Local               bool // not only inherited
 }
 
 type pgConstraint struct {
@@ -90,7 +94,6 @@ type pgType struct {
 	Base      string     `json:"base,omitempty"`
 	Collation string     `json:"collation,omitempty"`
 	Required  bool       `json:"required,omitempty"`
-	Checks    []string   `json:"checks,omitempty"`
 }
 
 type pgMember struct {
@@ -128,7 +131,9 @@ func listPgTables(ctx context.Context, c *pgx.Conn) (*pgCatalog, error) {
 	}
 	rels, err := pgRows[pgRelation](ctx, c, "tables", `SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
 			NOT coalesce(has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'), true), c.relispartition, c.relrowsecurity,
-			coalesce(pg_get_partkeydef(c.oid), ''), coalesce(obj_description(c.oid, 'pg_class'), '')
+			coalesce(pg_get_partkeydef(c.oid), ''), coalesce(obj_description(c.oid, 'pg_class'), ''), c.relpersistence = 'u',
+			(SELECT jsonb_agg(jsonb_build_array(pn.nspname, p.relname) ORDER BY i.inhseqno) FROM pg_inherits i
+				JOIN pg_class p ON p.oid = i.inhparent JOIN pg_namespace pn ON pn.oid = p.relnamespace WHERE i.inhrelid = c.oid AND NOT c.relispartition)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relkind IN ('r', 'p', 'f') AND c.relpersistence <> 't' AND `+userSpace+` ORDER BY 2, 3`)
 	if err != nil {
@@ -170,6 +175,9 @@ func (cat *pgCatalog) read(ctx context.Context, c *pgx.Conn) error {
 	if cat.types, err = readPgTypes(ctx, c); err != nil {
 		return err
 	}
+	if cat.below, err = readPgPartitions(ctx, c); err != nil {
+		return err
+	}
 	return cat.readDefinitions(ctx, c)
 }
 
@@ -192,7 +200,7 @@ func (cat *pgCatalog) sift(ctx context.Context, c *pgx.Conn, rels []pgRelation) 
 			cat.partitions = append(cat.partitions, r.OID) // read through its parent
 		case r.Kind == "f":
 			cat.filters = append(cat.filters, fmt.Sprintf("Foreign table %q is exported as a definition; its rows live in another server.", name))
-			cat.definitions = append(cat.definitions, definition{"foreign table", r.Schema, r.Name, ""})
+			cat.definitions = append(cat.definitions, definition{kind: "foreign table", schema: r.Schema, name: r.Name, sql: ""})
 		default:
 			cat.relations = append(cat.relations, r)
 		}
@@ -213,7 +221,7 @@ const pgColumnsQuery = `WITH RECURSIVE base(oid, below) AS (
 			WHERE s.classid = 'pg_class'::regclass AND s.refclassid = 'pg_class'::regclass AND s.refobjid = a.attrelid
 			AND s.refobjsubid = a.attnum AND s.deptype IN ('a', 'i')),
 		CASE WHEN a.attcollation <> t.typcollation THEN quote_ident(cn.nspname) || '.' || quote_ident(co.collname) ELSE '' END,
-		coalesce(col_description(a.attrelid, a.attnum), '')
+		coalesce(col_description(a.attrelid, a.attnum), ''), a.attislocal
 	FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 	JOIN pg_type t ON t.oid = a.atttypid
 	JOIN base ON base.oid = a.atttypid JOIN pg_type bt ON bt.oid = base.below AND bt.typtype <> 'd'
@@ -265,7 +273,8 @@ func (cat *pgCatalog) table(r pgRelation) (*pgTable, error) {
 // fields makes the portable schema of a table.
 func (cat *pgCatalog) fields(r pgRelation) (*dataset.Schema, []column, error) {
 	s := new(dataset.Schema)
-	native := pgNative{Kind: kindPostgres, PartitionBy: r.Key, Comment: r.Comment, RowSecurity: r.Security}
+	native := pgNative{Kind: kindPostgres, PartitionBy: r.Key, Comment: r.Comment, RowSecurity: r.Security,
+		Partitions: cat.below[r.OID], Inherits: r.Parents, Unlogged: r.Unlogged}
 	var columns []column
 	for _, c := range cat.columns[r.OID] {
 		typ, lexical, how := pgFieldType(c.Base)
@@ -275,6 +284,9 @@ func (cat *pgCatalog) fields(r pgRelation) (*dataset.Schema, []column, error) {
 			f.Generated = *c.Default
 		} else if !c.Identity {
 			f.Default = c.Default
+		}
+		if !c.Local && len(r.Parents) > 0 {
+			native.Inherited = append(native.Inherited, c.Name)
 		}
 		s.Fields = append(s.Fields, f)
 		if how == formInstant && !zoned(kindPostgres, c.Type) {
@@ -319,6 +331,47 @@ type pgNative struct {
 	Constraints map[string]string `json:"constraints,omitempty"` // checks and exclusions, by name
 	RowSecurity bool              `json:"row_security,omitempty"`
 	Comment     string            `json:"comment,omitempty"`
+	Partitions  []pgPartition     `json:"partitions,omitempty"` // each after its parent
+	Inherits    [][2]string       `json:"inherits,omitempty"`   // schema and name of the parents
+	Inherited   []string          `json:"inherited,omitempty"`  // columns that only the parents define
+	Unlogged    bool              `json:"unlogged,omitempty"`
+}
+
+// A pgPartition is a table that holds some of the rows of a partitioned one.
+type pgPartition struct {
+	Schema   string    `json:"schema"`
+	Name     string    `json:"name"`
+	Parent   [2]string `json:"parent"`       // schema and name
+	Bound    string    `json:"bound"`        // FOR VALUES ..., or DEFAULT
+	By       string    `json:"by,omitempty"` // if it is partitioned itself
+	Foreign  bool      `json:"foreign,omitempty"`
+	Unlogged bool      `json:"unlogged,omitempty"`
+}
+
+// readPgPartitions reads the partitions of each partitioned table that is none itself.
+func readPgPartitions(ctx context.Context, c *pgx.Conn) (map[uint32][]pgPartition, error) {
+	type row struct {
+		Root                 uint32
+		Schema, Name         string
+		ParentSchema, Parent string
+		Bound, By            string
+		Foreign, Unlogged    bool
+	}
+	rows, err := pgRows[row](ctx, c, "partitions", `WITH RECURSIVE tree(root, oid, parent, level) AS (
+			SELECT c.oid, c.oid, 0::oid, 0 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'p' AND NOT c.relispartition AND `+userSpace+`
+			UNION ALL SELECT t.root, i.inhrelid, i.inhparent, t.level + 1 FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid)
+		SELECT t.root, n.nspname::text, c.relname::text, pn.nspname::text, p.relname::text, coalesce(pg_get_expr(c.relpartbound, c.oid), ''),
+			coalesce(pg_get_partkeydef(c.oid), ''), c.relkind = 'f', c.relpersistence = 'u'
+		FROM tree t JOIN pg_class c ON c.oid = t.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+		JOIN pg_class p ON p.oid = t.parent JOIN pg_namespace pn ON pn.oid = p.relnamespace ORDER BY t.level, 2, 3`)
+	if err != nil {
+		return nil, err
+	}
+	below := make(map[uint32][]pgPartition)
+	for _, r := range rows {
+		below[r.Root] = append(below[r.Root], pgPartition{r.Schema, r.Name, [2]string{r.ParentSchema, r.Parent}, r.Bound, r.By, r.Foreign, r.Unlogged})
+	}
+	return below, nil
 }
 
 var pgActions = map[string]string{"a": "", "r": "RESTRICT", "c": "CASCADE", "n": "SET NULL", "d": "SET DEFAULT"}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -135,10 +137,15 @@ func (l *pgLoader) appendRow(dst []byte, rr *rowReader, r dataset.Record) ([]byt
 	if err != nil {
 		return dst, err
 	}
+	first := true
 	for i := range l.t.Columns {
-		if i > 0 {
+		if l.t.Columns[i].Computed {
+			continue
+		}
+		if !first {
 			dst = append(dst, '\t')
 		}
+		first = false
 		if dst, err = l.t.Columns[i].pgAppend(dst, cells[i]); err != nil {
 			return dst, fmt.Errorf("column %q: %w", l.t.Columns[i].Name, err)
 		}
@@ -155,7 +162,7 @@ func (l *pgLoader) copy(ctx context.Context, b *copyBatch, lo, hi int) error {
 	if lo > 0 {
 		start = b.ends[lo-1]
 	}
-	sql := "COPY " + l.t.pgName() + " (" + strings.Join(l.t.columnNames(doubleQuoted), ", ") + ") FROM STDIN"
+	sql := "COPY " + l.t.pgName() + " (" + strings.Join(l.t.storedNames(doubleQuoted), ", ") + ") FROM STDIN"
 	if len(l.t.Columns) == 0 {
 		sql = "COPY " + l.t.pgName() + " FROM STDIN"
 	}
@@ -214,14 +221,26 @@ func (t *PostgresTarget) Finish(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
+	defs, err := loadedDefinitions(ctx, kindPostgres, l, t.readStream)
+	if err != nil {
+		return fmt.Errorf("finish: %w", err)
+	}
+	values, err := sequenceValues(defs)
+	if err != nil {
+		return fmt.Errorf("finish: %w", err)
+	}
 	for _, tl := range l.Tables {
 		tl.pgIndexes(run)
 	}
 	for _, tl := range l.Tables {
 		tl.pgForeignKeys(l, run)
 	}
+	if l.native() {
+		errs = append(errs, t.restoreDefinitions(ctx, c, defs)...)
+		pgSetSequences(values, run)
+	}
 	for _, tl := range l.Tables {
-		tl.pgSequences(run)
+		tl.pgSequences(values, run)
 		run("analyze "+tl.Stream.Name, "ANALYZE "+tl.pgName())
 	}
 	if err := ctx.Err(); err != nil {
@@ -237,6 +256,9 @@ func (t *PostgresTarget) Finish(ctx context.Context) error {
 
 func (t *tableLayout) pgIndexes(run func(what, sql string)) {
 	name := t.pgName()
+	if t.Native {
+		return // they are definitions
+	}
 	if t.Document {
 		run("index of "+t.Stream.Name, "CREATE INDEX ON "+name+" (record_ordinal)")
 		return
@@ -265,7 +287,7 @@ func (t *tableLayout) pgIndexes(run func(what, sql string)) {
 }
 
 func (t *tableLayout) pgForeignKeys(l *layout, run func(what, sql string)) {
-	if t.Document {
+	if t.Document || t.Native {
 		return
 	}
 	for _, k := range t.Stream.Schema.ForeignKeys {
@@ -277,17 +299,33 @@ func (t *tableLayout) pgForeignKeys(l *layout, run func(what, sql string)) {
 	}
 }
 
-// pgSequences lets numbering go on after the greatest value there is.
-func (t *tableLayout) pgSequences(run func(what, sql string)) {
-	if t.Document {
+// pgSequences lets numbering go on where the source's did, or after the greatest value
+// there is if that is not known.
+func (t *tableLayout) pgSequences(values map[[2]string]sequenceValue, run func(what, sql string)) {
+	if t.Document || t.Native {
 		return
 	}
+	a, _ := attributesOf(t.Stream)
 	for i, f := range t.Stream.Schema.Fields {
 		c := t.Columns[i]
 		if !f.Identity || c.Type != "smallint" && c.Type != "integer" && c.Type != "bigint" {
 			continue
 		}
-		run("sequence of "+t.Stream.Name, fmt.Sprintf("SELECT setval(pg_get_serial_sequence(%s, %s), greatest(max(%s), 1), max(%s) IS NOT NULL) FROM %s",
-			singleQuoted(t.pgName()), singleQuoted(c.Name), doubleQuoted(c.Name), doubleQuoted(c.Name), t.pgName()))
+		last, called := fmt.Sprintf("greatest(max(%s), 1)", doubleQuoted(c.Name)), fmt.Sprintf("max(%s) IS NOT NULL", doubleQuoted(c.Name))
+		for _, v := range values {
+			if slices.Equal(v.Owner, []string{a.Schema, a.Table, f.Name}) && v.Last > 0 {
+				last, called = strconv.FormatInt(v.Last, 10), strconv.FormatBool(v.Called)
+			}
+		}
+		run("sequence of "+t.Stream.Name, fmt.Sprintf("SELECT setval(pg_get_serial_sequence(%s, %s), %s, %s) FROM %s",
+			singleQuoted(t.pgName()), singleQuoted(c.Name), last, called, t.pgName()))
+	}
+}
+
+// pgSetSequences sets the sequences that definitions made.
+func pgSetSequences(values map[[2]string]sequenceValue, run func(what, sql string)) {
+	for name, v := range values {
+		q := doubleQuoted(name[0]) + "." + doubleQuoted(name[1])
+		run("value of sequence "+q, fmt.Sprintf("SELECT setval(%s, %d, %t)", singleQuoted(q), v.Last, v.Called))
 	}
 }

@@ -19,6 +19,7 @@ import (
 type PostgresTarget struct {
 	dial     func(ctx context.Context) (*pgx.Conn, error)
 	endpoint dataset.Endpoint
+	dialect  dialect
 
 	state targetState
 }
@@ -35,6 +36,7 @@ func openPostgresTarget(ctx context.Context, c exporters.Config) (*PostgresTarge
 	}
 	t := &PostgresTarget{
 		dial:     func(ctx context.Context) (*pgx.Conn, error) { return pgConnect(ctx, cfg, o) },
+		dialect:  postgresDialect.with(o),
 		endpoint: dataset.Endpoint{URL: endpointURL(kindPostgres, cfg.Host, cfg.Port, cfg.Database)},
 	}
 	conn, err := t.dial(ctx)
@@ -81,7 +83,7 @@ func pgExec(ctx context.Context, c *pgx.Conn, sql string) error {
 
 // Fidelity implements [exporters.Target].
 func (t *PostgresTarget) Fidelity(s dataset.Stream) []dataset.Loss {
-	_, losses := postgresDialect.plan([]dataset.Stream{s})
+	_, losses := t.dialect.plan([]dataset.Stream{s})
 	return losses
 }
 
@@ -98,9 +100,12 @@ func (t *PostgresTarget) Begin(ctx context.Context, test dataset.ID, all []datas
 	if err := pgCheckEmpty(ctx, c); err != nil {
 		return err
 	}
-	l, _ := postgresDialect.plan(all)
+	l, _ := t.dialect.plan(all)
+	if err := l.checkNative(); err != nil {
+		return err
+	}
 	l.Test = test
-	b := &pgBuilder{c: c, l: l}
+	b := &pgBuilder{c: c, l: l, code: t.dialect.code}
 	if err := b.build(ctx); err != nil {
 		return err
 	}
@@ -141,7 +146,11 @@ func (t *PostgresTarget) readStream(ctx context.Context, s dataset.Stream, yield
 	if tl.Document {
 		return pgReadDocuments(ctx, c, tl, yield)
 	}
-	read, err := tl.reader(postgresDialect, tl.pgName())
+	from := tl.pgName()
+	if tl.Native && pgNativeOf(tl.Stream.Schema).PartitionBy == "" {
+		from = "ONLY " + from // heirs are streams of their own
+	}
+	read, err := tl.reader(postgresDialect, from)
 	if err != nil {
 		return false, err
 	}
@@ -202,10 +211,8 @@ func (t *PostgresTarget) Destroy(ctx context.Context, test dataset.ID) error {
 	if err := pgExec(ctx, c, "BEGIN"); err != nil {
 		return err
 	}
-	for _, sql := range l.pgDrops() {
-		if err := pgExec(ctx, c, sql); err != nil {
-			return fmt.Errorf("destroy: %w", err)
-		}
+	if err := pgDestroy(ctx, c, l); err != nil {
+		return fmt.Errorf("destroy: %w", err)
 	}
 	if err := pgExec(ctx, c, "COMMIT"); err != nil {
 		return fmt.Errorf("destroy: %w", err)

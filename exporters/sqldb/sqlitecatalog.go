@@ -37,10 +37,10 @@ func (v *sqliteView) readCatalog(ctx context.Context) error {
 	for _, e := range entries {
 		switch e.kind {
 		case "view":
-			v.defs = append(v.defs, definition{"view", "", e.name, e.sql})
+			v.defs = append(v.defs, definition{kind: "view", name: e.name, sql: e.sql})
 			continue
 		case "virtual":
-			v.defs = append(v.defs, definition{"virtual table", "", e.name, e.sql})
+			v.defs = append(v.defs, definition{kind: "virtual table", name: e.name, sql: e.sql})
 			v.facts.Filters = append(v.facts.Filters, fmt.Sprintf(
 				"Virtual table %q is exported as a definition; the tables in which its module keeps rows are exported as they are.", e.name))
 			continue

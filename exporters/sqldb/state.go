@@ -72,6 +72,13 @@ func (s *targetState) facts(e dataset.Endpoint) dataset.Facts {
 	return dataset.Facts{Endpoints: []dataset.Endpoint{e}, Notes: slices.Clone(s.notes)}
 }
 
+// note adds a sentence to the facts.
+func (s *targetState) note(format string, args ...any) {
+	s.mu.Lock()
+	s.notes = append(s.notes, fmt.Sprintf(format, args...))
+	s.mu.Unlock()
+}
+
 // counted returns gap, and remembers that it was called.
 func (s *targetState) counted(gap func(dataset.Gap)) func(dataset.Gap) {
 	return func(g dataset.Gap) {
