@@ -1,7 +1,7 @@
 # make          build, and test
 # make test     what CI runs: format, vet, every test; installs what tests need where it may
 # make demo     take a bucket and a database out, prove it, lose an object, tamper with a copy
-# make bench    measure, beside other tools where they can be had
+# make bench    measure, beside other tools where they can be had; BENCH_SCALE=0.1 for a tenth of the data
 # make fuzz     fuzz every target for FUZZTIME each
 # make crash    the exhaustive forms of the tests that make test samples
 # make docs     regenerate docs/cli.md and docs/exporters.md
@@ -14,6 +14,7 @@ PREFIX   ?= /usr/local
 BIN      ?= bin/sallyport
 FUZZTIME ?= 30s
 RACE     ?= ./dataset/... ./crypto/... ./archive/... ./audit/... ./transfer/... ./internal/...
+KERNELS  ?= ./archive ./crypto ./dataset ./internal/durable ./internal/spool ./exporters/s3 ./exporters/dir
 
 .PHONY: all build test deps check race test-saas demo bench fuzz crash docs fixtures expressions install clean
 
@@ -41,7 +42,9 @@ demo: build
 	$(BIN) demo --keep bin/demo
 
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+	$(GO) run ./bench
+	$(GO) run ./bench -memory
+	$(GO) test -run '^$$' -bench . -benchmem $(KERNELS)
 
 fuzz:
 	bash hack/fuzz.sh $(FUZZTIME)

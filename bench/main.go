@@ -95,8 +95,8 @@ func parse(args []string) (settings, error) {
 	f.StringVar(&s.only, "only", os.Getenv("BENCH_ONLY"), "data `sets` to measure, such as BQ (BENCH_ONLY)")
 	f.BoolVar(&s.ours, "ours", false, "leave the other tools out")
 	f.BoolVar(&s.memory, "memory", false, "measure memory instead of speed")
-	f.IntVar(&s.objects, "objects", 1_000_000, "objects of the longest listing of -memory; a tenth of it is the shorter")
-	f.Int64Var(&s.bigObject, "big", 20<<30, "`bytes` of the one large object of -memory")
+	f.IntVar(&s.objects, "objects", 1_000_000, "objects of the longest listing of -memory, times scale; a tenth of it is the shorter")
+	f.Int64Var(&s.bigObject, "big", 20<<30, "`bytes` of the one large object of -memory, times scale")
 	f.StringVar(&s.sallyport, "sallyport", "", "measure this `binary` instead of building one")
 	f.BoolVar(&s.keep, "keep", false, "keep archives, for profiles and second looks")
 	if err := f.Parse(args); err != nil {

@@ -71,26 +71,25 @@ type memoryRow struct {
 // memory measures what stays resident whatever the amount of data is.
 func (b *bench) memory(ctx context.Context) error {
 	var rows []memoryRow
-	few := max(1, b.objects/10)
+	many, big := max(10, int(float64(b.objects)*b.scale)), int64(float64(b.bigObject)*b.scale)
+	few := many / 10
 	steps := []struct {
 		objects int
 		size    int64
 		then    []string // commands after the export
 	}{
 		{few, 100, []string{"export", "check", "verify", "restore"}},
-		{b.objects, 100, []string{"export", "check", "verify"}},
-		{1, b.bigObject, []string{"check", "verify"}},
+		{many, 100, []string{"export", "check", "verify"}},
+		{1, big, []string{"check", "verify"}},
 	}
 	for _, s := range steps {
-		if s.objects == 1 && b.bigObject == 0 {
-			continue
-		}
 		more, err := b.memoryOf(ctx, s.objects, s.size, s.then)
 		rows = append(rows, more...)
 		if err != nil {
 			return err
 		}
 	}
+	fmt.Printf("scale %g\n\n", b.scale)
 	t := newTable("resident memory", "peak MiB", "seconds", "CPU s")
 	for _, r := range rows {
 		t.row(r.what, fmt.Sprint(r.m.rss>>20), fmt.Sprintf("%.1f", r.m.wall.Seconds()), fmt.Sprintf("%.1f", r.m.cpu.Seconds()))

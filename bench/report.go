@@ -85,31 +85,32 @@ func (b *bench) report(w io.Writer) {
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()) }
 
 func (b *bench) goals(w io.Writer) {
-	t := newTable("goal", "ratio", "must", "then", "")
+	t := newTable("goal", "ratio", "of CPU", "must", "then", "")
 	for _, g := range goals {
 		mine := b.results[g.task+"\x00"+g.tool]
 		if len(mine) == 0 {
 			continue
 		}
-		ratio, against, ok := b.ratio(g, mine)
+		ratio, work, against, ok := b.ratio(g, mine)
 		what := g.task + ", " + g.tool + " / " + against
 		if g.ofSize {
 			what = "size of " + what
 		}
 		if !ok {
-			t.row(what, "not measured", "", "", "")
+			t.row(what, "not measured", "", "", "", "")
 			continue
 		}
-		t.row(what, fmt.Sprintf("%.2f", ratio), bound(g.must), bound(g.then), verdict(g, ratio))
+		t.row(what, fmt.Sprintf("%.2f", ratio), bound(work), bound(g.must), bound(g.then), verdict(g, ratio))
 	}
 	if peak := b.peak(); peak > 0 {
-		t.row("peak resident MiB, sallyport", fmt.Sprint(peak>>20), "256", "128", verdict(goal{must: 256, then: 128}, float64(peak>>20)))
+		t.row("peak resident MiB, sallyport", fmt.Sprint(peak>>20), "", "256", "128", verdict(goal{must: 256, then: 128}, float64(peak>>20)))
 	}
 	t.print(w)
 }
 
-// ratio returns how ours stands to the other.
-func (b *bench) ratio(g goal, mine []measure) (ratio float64, against string, ok bool) {
+// ratio returns how ours stands to the other: in time or size, and in CPU time, which is
+// steadier where others use the machine too.
+func (b *bench) ratio(g goal, mine []measure) (ratio, work float64, against string, ok bool) {
 	if g.smallestOfAllOthers {
 		least := int64(0)
 		against = "the smallest"
@@ -120,16 +121,17 @@ func (b *bench) ratio(g goal, mine []measure) (ratio float64, against string, ok
 				least, against = n, tool
 			}
 		}
-		return float64(median(mine, size)) / float64(max(1, least)), against, least > 0
+		return float64(median(mine, size)) / float64(max(1, least)), 0, against, least > 0
 	}
 	theirs := b.results[cmp.Or(g.otherTask, g.task)+"\x00"+g.other]
 	if len(theirs) == 0 {
-		return 0, g.other, false
+		return 0, 0, g.other, false
 	}
 	if g.ofSize {
-		return float64(median(mine, size)) / float64(median(theirs, size)), g.other, true
+		return float64(median(mine, size)) / float64(max(1, median(theirs, size))), 0, g.other, true
 	}
-	return float64(median(mine, wall)) / float64(median(theirs, wall)), g.other, true
+	work = float64(median(mine, cpu)) / float64(max(1, median(theirs, cpu)))
+	return float64(median(mine, wall)) / float64(median(theirs, wall)), work, g.other, true
 }
 
 // peak returns the most memory that any of our jobs had resident.
@@ -148,7 +150,7 @@ func bound(x float64) string {
 	if x == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%g", x)
+	return fmt.Sprintf("%.3g", x)
 }
 
 func verdict(g goal, ratio float64) string {
