@@ -14,7 +14,7 @@ PREFIX   ?= /usr/local
 BIN      ?= bin/sallyport
 FUZZTIME ?= 30s
 RACE     ?= ./dataset/... ./crypto/... ./archive/... ./audit/... ./transfer/... ./internal/...
-KERNELS  ?= ./archive ./crypto ./dataset ./internal/durable ./internal/spool ./exporters/s3 ./exporters/dir
+KERNELS  ?= ./bench ./archive ./crypto ./dataset ./internal/durable ./internal/spool ./exporters/s3 ./exporters/dir
 
 .PHONY: all build test deps check race test-saas demo bench fuzz crash docs fixtures expressions install clean
 
