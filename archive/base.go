@@ -62,7 +62,7 @@ func (w *Writer) readBase(ctx context.Context) (*base, error) {
 	b.manifest, b.run = last.Manifest, run
 	m := s.All[i].Manifest
 	for _, ref := range m.Lists {
-		if err := w.allow(ctx, b, ref); err != nil {
+		if err := w.allow(ctx, b, ref, last.Live); err != nil {
 			return nil, err
 		}
 		b.lists[ref.Run] = ref
@@ -79,8 +79,9 @@ func (w *Writer) readBase(ctx context.Context) (*base, error) {
 	return b, nil
 }
 
-// allow makes the packs of a list usable, unless they are too old or to be avoided.
-func (w *Writer) allow(ctx context.Context, b *base, ref ListRef) error {
+// allow makes the packs of a list usable, unless they are too old, to be avoided, or
+// for the most part dead.
+func (w *Writer) allow(ctx context.Context, b *base, ref ListRef, live map[dataset.Hash]int64) error {
 	packs, err := w.a.List(ctx, w.o.Service, ref)
 	if err != nil {
 		return err
@@ -90,11 +91,18 @@ func (w *Writer) allow(ctx context.Context, b *base, ref ListRef) error {
 		return nil
 	}
 	for _, p := range packs {
-		if !w.o.Avoid[p.SHA256] {
+		if !w.o.Avoid[p.SHA256] && !sparse(live[p.SHA256], p.Size) {
 			b.usable[p.SHA256] = durablePack(p.SHA256, p.Size, p.Key, ref.Run)
 		}
 	}
 	return nil
+}
+
+// sparse reports whether so little of a pack is referred to that it is better written
+// anew: less than 70 %, what packs of every size have besides left aside.
+func sparse(live, size int64) bool {
+	const besides = 4 << 10
+	return size-besides-live > size*3/10
 }
 
 func durablePack(h dataset.Hash, size int64, key dataset.Hash, run RunID) *pack {

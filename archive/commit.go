@@ -55,7 +55,7 @@ func (w *Writer) commit(ctx context.Context, sum Summary) (*Decision, error) {
 		return nil, err
 	}
 	h := dataset.Sum(doc)
-	if err := w.journal.prepare(h, parts.entries); err != nil {
+	if err := w.journal.prepare(h, parts); err != nil {
 		return nil, err
 	}
 	if err := w.decide(ctx, doc); err != nil { // W5 to W7
@@ -71,12 +71,13 @@ func (w *Writer) commit(ctx context.Context, sum Summary) (*Decision, error) {
 type sealed struct {
 	entries []PartEntry // of all streams, ledgers and tables, for the journal
 	packs   map[*pack]bool
+	live    map[dataset.Hash]int64 // as the journal keeps it
 }
 
 // seal ends all streams, writes the part tables and the descriptor, and fills in the
 // manifest but for its lists and keys.
 func (w *Writer) seal(ctx context.Context, sum Summary) (*Manifest, *sealed, error) {
-	all := &sealed{packs: map[*pack]bool{}}
+	all := &sealed{packs: map[*pack]bool{}, live: map[dataset.Hash]int64{}}
 	streams, err := w.closeStreams(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -227,8 +228,10 @@ func (s *Section) entries(all *sealed) []PartEntry {
 				e.Packs = append(e.Packs, k.hash)
 			}
 		}
-		for _, k := range p.packs {
+		all.live[p.at.pack.hash] += p.at.length
+		for i, k := range p.packs {
 			all.packs[k] = true
+			all.live[k.hash] += p.live[i].bytes
 		}
 		es = append(es, e)
 	}

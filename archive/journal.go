@@ -73,8 +73,9 @@ type packUse struct {
 
 // committed is committed.age.
 type committed struct {
-	Manifest dataset.Hash `json:"manifest"`
-	Parts    []PartEntry  `json:"parts"`
+	Manifest dataset.Hash           `json:"manifest"`
+	Parts    []PartEntry            `json:"parts"`
+	Live     map[dataset.Hash]int64 `json:"live"` // bytes of each pack's zstd stream that lines and parts refer to
 }
 
 func openJournal(state string, store dataset.ID, service string) (*journal, error) {
@@ -319,11 +320,11 @@ func (j *journal) read(name string) ([]byte, error) {
 }
 
 // prepare remembers what the run will be a snapshot of, before it is decided.
-func (j *journal) prepare(manifest dataset.Hash, parts []PartEntry) error {
+func (j *journal) prepare(manifest dataset.Hash, all *sealed) error {
 	if j.packs == nil {
 		return nil
 	}
-	b, err := json.Marshal(committed{manifest, parts})
+	b, err := json.Marshal(committed{manifest, all.entries, all.live})
 	if err != nil {
 		return err
 	}

@@ -180,7 +180,7 @@ func (r *packReader) stretch(ctx context.Context, pack dataset.Hash, loc Locatio
 		if z != nil {
 			r.buffers.Put(z)
 		}
-		if err == nil || ctx.Err() != nil || errors.Is(err, crypto.ErrNoKey) || errors.Is(err, fs.ErrNotExist) {
+		if err == nil || ctx.Err() != nil {
 			return err
 		}
 	}

@@ -91,10 +91,15 @@ type part struct {
 	buf     []byte
 	entry   PartEntry
 	packs   []*pack // what the lines refer to
+	live    []live  // and how much of each
 	at      *Placement
 	reused  bool
 	settled chan struct{}
 }
+
+// live is how much of a pack the lines of a part refer to. Small members that share a
+// frame follow each other as a rule, and their frame counts once.
+type live struct{ bytes, last int64 }
 
 // pending is an index line that waits for the places of its segments.
 type pending struct {
@@ -219,7 +224,7 @@ func (s *Section) write(ctx context.Context, p *pending) error {
 	}
 	p.line.Location = make([]Location, 0, len(p.segments))
 	for _, seg := range p.segments {
-		p.line.Location = append(p.line.Location, Location{s.part.number(seg.pack), seg.offset, seg.length, seg.member, seg.size})
+		p.line.Location = append(p.line.Location, s.part.refer(seg))
 	}
 	line, err := p.line.appendLine(s.line[:0])
 	if err != nil {
@@ -249,7 +254,17 @@ func (p *part) number(k *pack) int {
 		}
 	}
 	p.packs = append(p.packs, k)
+	p.live = append(p.live, live{last: -1})
 	return len(p.packs) - 1
+}
+
+// refer returns the location of a segment, and counts what it keeps alive.
+func (p *part) refer(seg *Placement) Location {
+	n := p.number(seg.pack)
+	if l := &p.live[n]; l.last != seg.offset {
+		l.bytes, l.last = l.bytes+seg.length, seg.offset
+	}
+	return Location{n, seg.offset, seg.length, seg.member, seg.size}
 }
 
 // add appends a line to the part and cuts it where the key says so.
