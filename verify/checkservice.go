@@ -208,18 +208,27 @@ func (s *serviceRun) accept(d parsedDocument) {
 		s.expiries[n.Run] = append(s.expiries[n.Run], d)
 	case d.Statement != nil:
 		s.stated[d.Statement.SHA256] = true
-		if archive.ParseName(s.keys[d.Statement.SHA256]).Key != n.Key {
-			s.find(d.name, "is the statement of a sealed key that is not there or damaged")
-		}
 	}
 }
 
 // belongings finds documents that came after one that is not there: intents and
 // decisions are never deleted.
 func (s *serviceRun) belongings() {
+	replaced := map[dataset.Hash]bool{}
+	for _, d := range s.parsed {
+		if d.Statement != nil && s.signed[signedAs{d.hash, d.Namespace}] {
+			replaced[d.Statement.Replaces] = true
+		}
+	}
 	for _, d := range s.parsed {
 		if d.Statement == nil || !s.signed[signedAs{d.hash, d.Namespace}] {
 			continue
+		}
+		// The keeper removes sealed keys that a rotation replaced, or whose snapshot was
+		// ended by destroying its key, and leaves the statements that say so.
+		over := replaced[d.hash] || len(s.expiries[d.Statement.Run]) > 0
+		if archive.ParseName(s.keys[d.Statement.SHA256]).Key != archive.ParseName(d.name).Key && !over {
+			s.find(d.name, "is the statement of a sealed key that is not there or damaged")
 		}
 		if _, ok := s.intents[d.Statement.Run]; !ok && !s.Bundle {
 			s.find(d.name, "is the statement of a run whose intent is missing or damaged")
