@@ -21,10 +21,10 @@ type Log interface {
 // records the result. If the intent cannot be recorded nothing is done.
 func act(ctx context.Context, log Log, e audit.Event, now func() time.Time, f func() (map[string]int64, error)) error {
 	if err := log.Append(e); err != nil {
-		return fmt.Errorf("nothing was deleted: %w", err)
+		return fmt.Errorf("nothing was done: %w", err)
 	}
 	if _, err := log.Publish(ctx); err != nil {
-		return fmt.Errorf("nothing was deleted: %w", err)
+		return fmt.Errorf("nothing was done: %w", err)
 	}
 	counts, err := f()
 	status, code := audit.Success, ""

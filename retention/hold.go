@@ -78,7 +78,7 @@ type ActiveHold struct {
 
 // Place records a hold.
 func (o *Office) Place(ctx context.Context, service, reason string, annex HoldAnnex) (dataset.Hash, error) {
-	if err := checkReason(reason); err != nil {
+	if err := CheckReason(reason); err != nil {
 		return dataset.Hash{}, err
 	}
 	if len(annex.Scopes) == 0 || annex.Authority == "" {
@@ -97,7 +97,7 @@ func (o *Office) Place(ctx context.Context, service, reason string, annex HoldAn
 
 // Release records the end of a hold that is in force.
 func (o *Office) Release(ctx context.Context, service string, hold dataset.Hash, reason string, annex HoldAnnex) (dataset.Hash, error) {
-	if err := checkReason(reason); err != nil {
+	if err := CheckReason(reason); err != nil {
 		return dataset.Hash{}, err
 	}
 	if annex.Authority == "" {
@@ -122,7 +122,8 @@ func (o *Office) Release(ctx context.Context, service string, hold dataset.Hash,
 	return h, nil
 }
 
-func checkReason(reason string) error {
+// CheckReason says whether a word may be the public reason of a hold or of its release.
+func CheckReason(reason string) error {
 	if !slices.Contains(HoldReasons, reason) {
 		return fmt.Errorf("reason %q is public, so it must be one of %s", reason, strings.Join(HoldReasons, ", "))
 	}

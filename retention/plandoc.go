@@ -83,40 +83,19 @@ type Planner struct {
 	Memory    Memory        // of holds
 }
 
+// Try selects what a plan over an unlocked snapshot would delete, and stores nothing.
+func (p *Planner) Try(ctx context.Context, s *archive.Snapshot, proof *Proof) (*Selection, error) {
+	sel, _, _, err := p.choose(ctx, s, proof)
+	return sel, err
+}
+
 // Plan makes, signs and stores a plan over an unlocked snapshot that proof proves. If
 // nothing is to be deleted there is no plan, and the hash is zero.
 func (p *Planner) Plan(ctx context.Context, s *archive.Snapshot, proof *Proof) (dataset.Hash, *PurgePlan, *Selection, error) {
 	var none dataset.Hash
-	if len(p.Rules) == 0 {
-		return none, nil, nil, refuse("no-rules", "there are no rules that say what may be deleted")
-	}
-	if p.Approvals < 1 || p.Limits.Items < 1 || p.Limits.Percent < 1 {
-		return none, nil, nil, refuse("no-rules", "approvals and limits must be at least 1")
-	}
-	now, err := storeTime(ctx, p.Archive.Store)
-	if err != nil {
-		return none, nil, nil, err
-	}
-	if err := proof.check(now, p.Within, p.Archive.ID, s.Service, s.Decision, p.OneHost); err != nil {
-		return none, nil, nil, err
-	}
-	if err := p.Memory.Check(ctx, p.Archive, s.Service); err != nil {
-		return none, nil, nil, err
-	}
-	holds, err := p.Holds(ctx, s.Service)
-	if err != nil {
-		return none, nil, nil, err
-	}
-	streams, err := sourcesOf(ctx, s)
-	if err != nil {
-		return none, nil, nil, err
-	}
-	sel, err := Select(now, p.Rules, streams, holds)
-	if err != nil {
-		return none, nil, nil, err
-	}
-	if len(sel.Items) == 0 {
-		return none, nil, sel, nil
+	sel, streams, now, err := p.choose(ctx, s, proof)
+	if err != nil || len(sel.Items) == 0 {
+		return none, nil, sel, err
 	}
 	purged := map[string]bool{}
 	for _, it := range sel.Items {
@@ -142,6 +121,36 @@ func (p *Planner) Plan(ctx context.Context, s *archive.Snapshot, proof *Proof) (
 		return none, nil, nil, fmt.Errorf("store plan: %w", err)
 	}
 	return h, plan, sel, nil
+}
+
+// choose looks for every reason not to plan, and selects.
+func (p *Planner) choose(ctx context.Context, s *archive.Snapshot, proof *Proof) (*Selection, []StreamSource, time.Time, error) {
+	now, err := storeTime(ctx, p.Archive.Store)
+	if err != nil {
+		return nil, nil, now, err
+	}
+	if len(p.Rules) == 0 {
+		return nil, nil, now, refuse("no-rules", "there are no rules that say what may be deleted")
+	}
+	if p.Approvals < 1 || p.Limits.Items < 1 || p.Limits.Percent < 1 {
+		return nil, nil, now, refuse("no-rules", "approvals and limits must be at least 1")
+	}
+	if err := proof.check(now, p.Within, p.Archive.ID, s.Service, s.Decision, p.OneHost); err != nil {
+		return nil, nil, now, err
+	}
+	if err := p.Memory.Check(ctx, p.Archive, s.Service); err != nil {
+		return nil, nil, now, err
+	}
+	holds, err := p.Holds(ctx, s.Service)
+	if err != nil {
+		return nil, nil, now, err
+	}
+	streams, err := sourcesOf(ctx, s)
+	if err != nil {
+		return nil, nil, now, err
+	}
+	sel, err := Select(now, p.Rules, streams, holds)
+	return sel, streams, now, err
 }
 
 // sourcesOf returns the streams of a snapshot as a selection reads them.
@@ -199,6 +208,26 @@ func (o *Office) Plans(ctx context.Context, service string) ([]SignedPlan, error
 		return slices.Compare(a.Hash[:], b.Hash[:])
 	})
 	return plans, nil
+}
+
+// Waiting reports whether a plan of a service is neither carried out nor expired.
+func (o *Office) Waiting(ctx context.Context, service string) (bool, error) {
+	now, err := storeTime(ctx, o.Archive.Store)
+	if err != nil {
+		return false, err
+	}
+	plans, err := o.Plans(ctx, service)
+	if err != nil {
+		return false, err
+	}
+	deletions, err := o.Deletions(ctx, service)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(plans, func(p SignedPlan) bool {
+		done := slices.ContainsFunc(deletions, func(d SignedDeletion) bool { return d.Plan == p.Hash })
+		return !done && now.Before(p.Expires.Time)
+	}), nil
 }
 
 // ReadPlan returns the plan of a hash.
