@@ -9,12 +9,14 @@ import (
 	"syscall"
 
 	"github.com/dwp/sallyport/archive"
+	"github.com/dwp/sallyport/audit"
 	"github.com/dwp/sallyport/crypto"
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
 	"github.com/dwp/sallyport/internal/config"
 	"github.com/dwp/sallyport/internal/durable"
 	"github.com/dwp/sallyport/internal/s3conn"
+	"github.com/dwp/sallyport/retention"
 )
 
 // The exit codes.
@@ -53,14 +55,14 @@ func exitCodes() []exitCode {
 		{exitIncomplete, "incomplete", "finished but incomplete, or something is overdue", as[*dataset.Gap]},
 		{exitNo, "no", "the answer of a verification is no", nil},
 		{exitIntegrity, "integrity", "integrity or signature failure", func(err error) bool {
-			return as[*archive.DamageError](err) || as[*archive.IntegrityError](err) ||
+			return as[*archive.DamageError](err) || as[*archive.IntegrityError](err) || errors.Is(err, audit.ErrInconsistent) ||
 				is(err, crypto.ErrBadSignature, crypto.ErrUnknownSigner, crypto.ErrWrongNamespace, crypto.ErrNotValid)
 		}},
 		{exitPolicy, "policy", "refused by policy", func(err error) bool {
-			return as[*config.PolicyError](err) || is(err, exporters.ErrNotEmpty, exporters.ErrNotOurs, archive.ErrNoConditionalWrites)
+			return as[*config.PolicyError](err) || as[*retention.PolicyError](err) || is(err, exporters.ErrNotEmpty, exporters.ErrNotOurs, archive.ErrNoConditionalWrites)
 		}},
 		{exitTemporary, "temporary", "temporary; run again to resume", func(err error) bool {
-			return is(err, exporters.ErrTemporary, s3conn.ErrTemporary, durable.ErrLocked, archive.ErrFenced)
+			return as[*audit.UnwrittenError](err) || is(err, exporters.ErrTemporary, s3conn.ErrTemporary, durable.ErrLocked, archive.ErrFenced)
 		}},
 		{exitNotFound, "not-found", "no such store or snapshot", func(err error) bool {
 			return is(err, archive.ErrNoStore, archive.ErrNoSnapshot, s3conn.ErrNoSuchBucket)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/dwp/sallyport/archive"
+	"github.com/dwp/sallyport/audit"
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
 	"github.com/dwp/sallyport/internal/config"
@@ -150,12 +151,19 @@ func (s *session) exportLocked(ctx context.Context, src source, started time.Tim
 	if src.service != nil {
 		job.Select = transfer.Selection{Include: src.service.Streams, Exclude: src.service.Exclude}
 	}
+	if err := s.avoid(ctx, &job.Options); err != nil {
+		return nil, err
+	}
+	act := s.logBegin(ctx, audit.Export, src.name, "")
+	job.Log = act.checkpoint
 	stop := s.watch("export "+src.name, "record", job.Progress)
 	d, err := transfer.Export(ctx, job)
 	stop()
 	if err != nil {
+		act.end(ctx, err, "", dataset.Hash{}, nil)
 		return nil, err
 	}
+	act.end(ctx, nil, d.Run, d.Hash, map[string]int64{"records": d.Manifest.Counts.Records, "gaps": gapCount(d), "packs": d.Manifest.Counts.Packs})
 	r := &exportResult{Service: src.name, Snapshot: d.Run, State: d.Manifest.State, Manifest: d.Hash, Counts: d.Manifest.Counts,
 		Gaps: d.Manifest.Gaps, Waived: gaps.waived, Seconds: time.Since(started).Seconds()}
 	s.printExport(r)

@@ -105,8 +105,8 @@ func (i *invocation) initStore(ctx context.Context) error {
 // Who may sign what. Approvers are people and sign with keys of their own.
 var (
 	exporterSigns = []string{"intent", "keys", "manifest", "checkpoint"}
-	verifierSigns = []string{"keys", "verified", "certificate", "checkpoint"}
-	keeperSigns   = []string{"store", "abort", "expiry", "hold", "release", "plan", "ledger", "deletion", "erasure", "checkpoint"}
+	verifierSigns = []string{"keys", "verified", "certificate", "plan", "erasure", "checkpoint"}
+	keeperSigns   = []string{"store", "abort", "expiry", "hold", "release", "ledger", "deletion", "checkpoint"}
 )
 
 // signerLine is a line of allowed_signers.

@@ -16,7 +16,7 @@ import (
 func keysCommand() command {
 	return command{
 		name: "keys", summary: "make, list and test keys",
-		group: []command{keysGenerateCommand(), keysListCommand(), keysTestCommand()},
+		group: []command{keysGenerateCommand(), keysListCommand(), keysTestCommand(), keysAccessCommand(), keysRotateCommand()},
 	}
 }
 

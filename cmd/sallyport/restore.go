@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dwp/sallyport/audit"
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/transfer"
 	"github.com/urfave/cli/v2"
@@ -61,27 +62,40 @@ func runRestore(ctx context.Context, i *invocation) (err error) {
 	r := transfer.Restore{Snapshot: snap, Target: target, Test: dataset.NewID(), Progress: p,
 		Filter: transfer.Filter{Streams: i.c.StringSlice("stream"), Prefix: i.c.String("prefix"), Key: i.c.String("key"), Version: i.c.String("version")},
 		OnGap:  func(g dataset.Gap) { s.gap(snap.Service, &g) }}
-	stop := s.watch("restore", "record", p)
-	out, err := r.Run(ctx)
-	stop()
+	open, err := s.opener()
 	if err != nil {
 		return err
 	}
-	return s.printRestored(out, p)
+	if r.Withhold, err = s.withhold(ctx, snap.Service, open); err != nil {
+		return err
+	}
+	act := s.logBegin(ctx, audit.Restore, snap.Service, snap.Run)
+	stop := s.watch("restore", "record", p)
+	out, err := r.Run(ctx)
+	stop()
+	if err == nil {
+		err = s.printRestored(out, p)
+	}
+	act.end(ctx, err, snap.Run, snap.Hash, map[string]int64{"records": p.Records.Load(), "gaps": p.Gaps.Load()})
+	return err
 }
 
 func (s *session) printRestored(out *transfer.Restored, p *transfer.Progress) error {
 	for _, l := range out.Losses {
 		s.note("the target cannot carry %s: %s", visible(dataset.Escape(l.Stream+" "+l.Field)), visible(l.Reason))
 	}
-	var gaps int64
+	var gaps, withheld int64
 	var rows [][]string
 	for _, st := range out.Streams {
 		gaps += st.Gaps
+		withheld += st.Withheld
 		rows = append(rows, []string{st.Name, fmt.Sprint(st.Records), fmt.Sprint(st.Gaps)})
 	}
 	s.table([]string{"stream", "record", "not restored"}, rows)
 	s.printf("restored %s, %s\n", count(int(p.Records.Load()-gaps), "record"), humanize.IBytes(uint64(p.Bytes.Load())))
+	if withheld > 0 {
+		s.printf("withheld %s that were erased at the source\n", count(int(withheld), "record"))
+	}
 	s.result = out
 	switch {
 	case gaps > 0:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/dwp/sallyport/archive"
+	"github.com/dwp/sallyport/audit"
 	"github.com/dwp/sallyport/crypto"
 	"github.com/dwp/sallyport/verify"
 	"github.com/urfave/cli/v2"
@@ -63,8 +64,14 @@ func (s *session) verify(ctx context.Context, ref string) (*verify.VerifyReport,
 		task.Add(n-items, b-size)
 		items, size = n, b
 	}}
+	act := s.logBegin(ctx, audit.Verify, snap.Service, snap.Run)
 	r, err := v.Run(ctx)
 	task.End()
+	outcome := err
+	if outcome == nil && len(r.Findings) > 0 {
+		outcome = &exitError{code: exitIntegrity, err: errSaid}
+	}
+	act.end(ctx, outcome, snap.Run, snap.Hash, map[string]int64{"records": r.Records, "findings": int64(len(r.Findings))})
 	for _, f := range r.Findings {
 		s.emit(struct {
 			Type string `json:"message_type"`
