@@ -18,8 +18,7 @@ type State struct {
 	Snapshots     []Snapshot
 	Decisions     map[dataset.Hash]*archive.Decision // by manifest, expired ones too
 	Countersigned map[dataset.Hash]Countersigned
-	Damaged       map[dataset.Hash]bool // packs that a verifier named
-	Junk          []error               // records of verification that count for nothing
+	Junk          []error // records of verification that count for nothing
 }
 
 // Load reads what a plan needs to know. It fails with an [archive.IntegrityError] if any
@@ -45,7 +44,7 @@ func Load(ctx context.Context, a *archive.Archive, service string) (*State, erro
 		return nil, err
 	}
 	s := &State{Service: service, Now: now, Decisions: map[dataset.Hash]*archive.Decision{},
-		Countersigned: map[dataset.Hash]Countersigned{}, Damaged: map[dataset.Hash]bool{}, Junk: junk}
+		Countersigned: map[dataset.Hash]Countersigned{}, Junk: junk}
 	add := func(d *archive.Decision, expired bool) {
 		s.Decisions[d.Hash] = d
 		s.Snapshots = append(s.Snapshots, Snapshot{Run: d.Run, Hash: d.Hash, Sequence: d.Manifest.Sequence, Parents: d.Manifest.Parents,
@@ -68,9 +67,6 @@ func Load(ctx context.Context, a *archive.Archive, service string) (*State, erro
 func (s *State) countersign(manifest dataset.Hash, list []verify.Countersignature) {
 	var c Countersigned
 	for _, r := range list {
-		for _, p := range r.Damaged {
-			s.Damaged[p] = true
-		}
 		if r.Outcome != verify.Pass {
 			c = Countersigned{}
 			continue

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/verify"
 )
 
 // Touched returns the packs of an unlocked snapshot that hold lines or bytes of the
@@ -98,12 +99,16 @@ func (o *Office) Avoid(ctx context.Context, service string) (packs map[dataset.H
 			packs[h] = true
 		}
 	}
-	state, err := Load(ctx, o.Archive, service)
+	records, _, err := verify.ReadVerified(ctx, o.Archive, service)
 	if err != nil {
 		return nil, false, err
 	}
-	for h := range state.Damaged {
-		packs[h] = true
+	for _, list := range records {
+		for _, r := range list {
+			for _, h := range r.Damaged {
+				packs[h] = true
+			}
+		}
 	}
 	return packs, stop, nil
 }
