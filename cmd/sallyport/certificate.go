@@ -95,7 +95,8 @@ func (s *session) findCertificate(ctx context.Context, ref string) (*certificate
 }
 
 // lastCertificate returns the newest validly signed certificate of a service that is
-// wanted; nil if there is none. Others are said to be passed over.
+// wanted; nil if there is none. Of two of one second, one that proves nothing counts as
+// the newer. What is not validly signed is said to be passed over.
 func (s *session) lastCertificate(ctx context.Context, service string, wanted func(*verify.StoredCertificate) bool) (*verify.StoredCertificate, error) {
 	if err := archive.CheckService(service); err != nil {
 		return nil, usage("", "%w", err)
@@ -109,8 +110,10 @@ func (s *session) lastCertificate(ctx context.Context, service string, wanted fu
 	}
 	var last *verify.StoredCertificate
 	for n := range all {
-		if wanted(&all[n]) {
-			last = &all[n]
+		c := &all[n]
+		proves := c.Certificate.Predicate.Verdict == verify.Proven
+		if wanted(c) && (!proves || !issued(c).Equal(issued(last))) {
+			last = c
 		}
 	}
 	return last, nil

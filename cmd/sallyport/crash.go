@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/dwp/sallyport/archive"
 )
@@ -85,4 +87,12 @@ func (c *crashStore) Probe(ctx context.Context) error {
 		return p.Probe(ctx)
 	}
 	return nil
+}
+
+// Now implements [archive.Clock], as far as the store does.
+func (c *crashStore) Now(ctx context.Context) (time.Time, error) {
+	if clock, ok := c.Store.(archive.Clock); ok {
+		return clock.Now(ctx)
+	}
+	return time.Time{}, errors.New("the store has no clock")
 }

@@ -82,18 +82,13 @@ func testJob(svc *config.Service) schedule.Job {
 }
 
 // certificates returns the newest certificate of a service that proves its exit, and the
-// newest of all; nil where there is none. Of two of one second, the one that proves
-// nothing counts as the newer.
+// newest of all; nil where there is none.
 func (s *session) certificates(ctx context.Context, service string) (proven, newest *verify.StoredCertificate, err error) {
-	_, err = s.lastCertificate(ctx, service, func(c *verify.StoredCertificate) bool {
-		proves := c.Certificate.Predicate.Verdict == verify.Proven
-		if proves {
+	newest, err = s.lastCertificate(ctx, service, func(c *verify.StoredCertificate) bool {
+		if c.Certificate.Predicate.Verdict == verify.Proven {
 			proven = c
 		}
-		if !proves || !issued(c).Equal(issued(newest)) {
-			newest = c
-		}
-		return false
+		return true
 	})
 	return proven, newest, err
 }

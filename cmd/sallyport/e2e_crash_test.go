@@ -201,3 +201,85 @@ func TestSignalsEndARunThatCanBeResumed(t *testing.T) {
 		})
 	}
 }
+
+// An exit test that was killed leaves a copy of the data behind. The next one destroys
+// it, wherever it was, and comes to its verdict.
+func TestKilledExitTestsLeaveNothingForLong(t *testing.T) {
+	t.Parallel()
+	for name, target := range map[string]string{"embedded": "", "directory": "    exit_test: {restore_to: restored}\n"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			if err := os.Mkdir(h.path("source"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			for i := range 300 {
+				h.write(fmt.Sprintf("source/%03d.txt", i), canary+strconv.Itoa(i))
+			}
+			h.configuration("archive", "    exporter: dir\n    with: {path: source}\n"+target)
+			h.must(0, "export")
+			for try := 0; !h.killExitTest(); try++ {
+				if try == 20 {
+					t.Fatal("no exit test could be killed while its target was filled")
+				}
+			}
+			if out := h.must(0, "exit-test"); !strings.Contains(out, ": proven") {
+				t.Errorf("the next test says %s", out)
+			}
+			if copies := h.copies(); len(copies) > 0 {
+				t.Errorf("the next test leaves %d files, the first %s", len(copies), copies[0])
+			}
+			for _, dir := range []string{"exit-test", "exit-test-marks"} {
+				if left, err := filepath.Glob(h.path("state/sallyport/" + dir + "/[^.]*")); err != nil || len(left) > 0 {
+					t.Errorf("the state directory remembers %v, %v", left, err)
+				}
+			}
+		})
+	}
+}
+
+// killExitTest kills an exit test once its target holds something, and reports whether
+// that came in time.
+func (h *host) killExitTest() bool {
+	h.t.Helper()
+	cmd := h.command("exit-test", "--stressed")
+	if err := cmd.Start(); err != nil {
+		h.t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		cmd.Wait()
+	}()
+	for len(h.copies()) == 0 {
+		select {
+		case <-done:
+			return false
+		case <-time.After(time.Millisecond):
+		}
+	}
+	cmd.Process.Kill()
+	<-done
+	return len(h.copies()) > 0
+}
+
+// copies lists the files with plaintext besides the source.
+func (h *host) copies() (found []string) {
+	h.t.Helper()
+	for _, root := range []string{"state/sallyport/exit-test", "restored", "tmp"} {
+		err := filepath.WalkDir(h.path(root), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return nil // it is not there
+			}
+			b, err := os.ReadFile(path)
+			if bytes.Contains(b, []byte(canary)) {
+				found = append(found, path)
+			}
+			return err
+		})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	return found
+}
