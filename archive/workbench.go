@@ -44,16 +44,17 @@ func (s *slabs) put(b []byte) {
 }
 
 // A workbench is where one goroutine compresses a member, or a batch of them. There are
-// as many as cores that can be kept busy, so whoever finds none waits: that bounds the
+// a few, so whoever finds none waits: that bounds the
 // memory, however many members come at once.
 type workbench struct {
 	raw []byte // a frame of tar that is no stretch of the member alone
 	z   []byte
 }
 
-// benchesOf says how many workbenches there are: sealing a pack is one goroutine's work
-// and keeps up with no more than four.
-func benchesOf(cores int) int { return min(max(cores, 1), 4) }
+// benchesOf says how many workbenches there are: one for each core, and one whose frames
+// wait to be sealed. Sealing a pack is one goroutine's work and keeps up with no more
+// than four.
+func benchesOf(cores int) int { return min(cores+1, 4) }
 
 func newBenches(n int) chan *workbench {
 	benches := make(chan *workbench, n)

@@ -34,18 +34,30 @@ func (p *Pool) Room(n int) int {
 // Get lends a buffer of n bytes, with whatever they hold.
 func (p *Pool) Get(n int) []byte {
 	size := p.Room(n)
+	if b := p.take(size); b != nil {
+		return b[:n]
+	}
+	return make([]byte, n, size)
+}
+
+// take returns a buffer that was kept, or nil, for which buffers of other sizes have
+// made room then.
+func (p *Pool) take(size int) []byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.lent += size
 	if l := p.free[size]; len(l) > 0 {
 		p.free[size], p.kept = l[:len(l)-1], p.kept-size
-		return l[len(l)-1][:n]
+		return l[len(l)-1]
 	}
-	if p.lent+p.kept > p.most { // those of other sizes make room
-		clear(p.free)
-		p.kept = 0
+	for other, l := range p.free {
+		for len(l) > 0 && p.lent+p.kept > p.most {
+			l[len(l)-1] = nil
+			l, p.kept = l[:len(l)-1], p.kept-other
+		}
+		p.free[other] = l
 	}
-	return make([]byte, n, size)
+	return nil
 }
 
 // Put takes back what Get lent. The caller no longer uses it.
