@@ -63,14 +63,22 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// first returns the first file that a pattern names.
-func first(ts *testscript.TestScript, pattern string) string {
+// largest returns the largest file that a pattern names: of packs, the one with data.
+func largest(ts *testscript.TestScript, pattern string) (name string) {
 	files, err := filepath.Glob(ts.MkAbs(pattern))
 	ts.Check(err)
-	if len(files) == 0 {
+	var most int64 = -1
+	for _, f := range files {
+		info, err := os.Stat(f)
+		ts.Check(err)
+		if info.Size() > most {
+			name, most = f, info.Size()
+		}
+	}
+	if name == "" {
 		ts.Fatalf("%s names no file", pattern)
 	}
-	return files[0]
+	return name
 }
 
 // flip flips the lowest bit of a byte: the middle one, or the one at an offset.
@@ -80,7 +88,7 @@ func flip(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 1 || len(args) > 2 {
 		ts.Fatalf("usage: flip file [offset]")
 	}
-	name := first(ts, args[0])
+	name := largest(ts, args[0])
 	data, err := os.ReadFile(name)
 	ts.Check(err)
 	at := len(data) / 2
@@ -102,7 +110,7 @@ func truncate(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	n, err := strconv.ParseInt(args[1], 10, 64)
 	ts.Check(err)
-	name := first(ts, args[0])
+	name := largest(ts, args[0])
 	ts.Check(os.Chmod(name, 0o600))
 	ts.Check(os.Truncate(name, n))
 }
