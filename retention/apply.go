@@ -219,11 +219,17 @@ func (k *Keeper) extend(ctx context.Context, s *State, out *Outcome) error {
 		return err
 	}
 	until := s.Now.Add(k.LockFor)
+	unneeded := map[dataset.Hash]bool{} // statements, which are listed before signatures
 	for info, err := range k.Archive.Store.List(ctx, s.Service+"/") {
 		if err != nil {
 			return fmt.Errorf("list %s: %w", s.Service, err)
 		}
-		if info.Marker || info.Later || s.Now.Sub(info.Time) < k.LockFor/2 || !needed(archive.ParseName(info.Name)) {
+		n := archive.ParseName(info.Name)
+		if !needed(n) || n.Class == archive.SignatureObject && unneeded[n.Document] {
+			unneeded[n.Hash] = true
+			continue
+		}
+		if info.Marker || info.Later || s.Now.Sub(info.Time) < k.LockFor/2 {
 			continue
 		}
 		longer, err := x.Extend(ctx, info.Name, info.Version, until)

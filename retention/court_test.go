@@ -26,7 +26,8 @@ const service = "case-files"
 // A court is an archive with everybody who may do something to it, each with a key of
 // their own, and the source that it is about.
 type court struct {
-	store *archivetest.Memory
+	store *archivetest.Memory // nil on another store
+	on    archive.Remover
 	a     *archive.Archive
 	src   *memory.Source
 	state string
@@ -55,9 +56,16 @@ var who = map[string]string{
 
 func newCourt(t testing.TB) *court {
 	t.Helper()
-	c := &court{state: t.TempDir(), signers: map[string]*crypto.Signer{}, src: new(memory.Source), clock: time.Now().UTC().Truncate(time.Second)}
+	c := &court{clock: time.Now().UTC().Truncate(time.Second)}
 	c.store = &archivetest.Memory{Time: c.now}
-	c.log = &log{}
+	c.convene(t, c.store)
+	return c
+}
+
+// convene makes everybody's keys, and an archive on st.
+func (c *court) convene(t testing.TB, st archive.Remover) {
+	t.Helper()
+	c.on, c.state, c.signers, c.src, c.log = st, t.TempDir(), map[string]*crypto.Signer{}, new(memory.Source), &log{}
 	var lines strings.Builder
 	for name, namespaces := range who {
 		c.signers[name] = c.newSigner(t, &lines, name, namespaces)
@@ -71,11 +79,10 @@ func newCourt(t testing.TB) *court {
 	c.managed, managed = newIdentity(t)
 	c.keeper, keeper = newIdentity(t)
 	c.toAll, c.toBoth = managed, managed.Join(keeper)
-	_, err = archive.Init(t.Context(), c.store, c.signers["exporter"], c.now())
+	_, err = archive.Init(t.Context(), st, c.signers["exporter"], c.now())
 	check(t, err)
-	c.a, err = archive.Open(t.Context(), c.store, trust)
+	c.a, err = archive.Open(t.Context(), st, trust)
 	check(t, err)
-	return c
 }
 
 func check(t testing.TB, err error) {
@@ -133,7 +140,7 @@ func (c *court) office(role string) retention.Office {
 }
 
 func (c *court) keeperDesk() *retention.Keeper {
-	return &retention.Keeper{Office: c.office("keeper"), Remover: c.store, Log: c.log, Floor: retention.Floor{Snapshots: 1}, Wait: time.Nanosecond}
+	return &retention.Keeper{Office: c.office("keeper"), Remover: c.on, Log: c.log, Floor: retention.Floor{Snapshots: 1}, Wait: time.Nanosecond}
 }
 
 // export makes a snapshot of the source; the store's clock goes on.
