@@ -21,23 +21,47 @@ func paddedSize(n int64) int64 { return tarBlock + (n+tarBlock-1)/tarBlock*tarBl
 // 0644, owner 0 and time 0. Names are ours and always fit.
 func appendTarHeader(dst []byte, name string, size int64) []byte {
 	start := len(dst)
-	dst = append(dst, make([]byte, tarBlock)...)
+	dst = append(dst, tarTemplate...)
 	h := dst[start:]
-	copy(h[0:100], name)
+	n := copy(h[:100], name)
+	putOctal(h[124:135], size)
+	sum := int64(tarTemplateSum)
+	for _, c := range h[:n] {
+		sum += int64(c)
+	}
+	for _, c := range h[124:135] {
+		sum += int64(c) - '0'
+	}
+	putOctal(h[148:154], sum)
+	return dst
+}
+
+// tarTemplate is the header of an empty file without a name, and without the checksum
+// in the place of its six digits; tarTemplateSum is the sum of its bytes with blanks
+// where the checksum stands.
+var tarTemplate, tarTemplateSum = func() (h []byte, sum int) {
+	h = make([]byte, tarBlock)
 	copy(h[100:], "0000644\x00")
 	copy(h[108:], "0000000\x00")
 	copy(h[116:], "0000000\x00")
-	copy(h[124:], fmt.Sprintf("%011o\x00", size))
+	copy(h[124:], "00000000000\x00")
 	copy(h[136:], "00000000000\x00")
 	copy(h[148:], "        ")
 	h[156] = '0'
 	copy(h[257:], "ustar\x0000")
-	var sum int
 	for _, c := range h {
 		sum += int(c)
 	}
-	copy(h[148:], fmt.Sprintf("%06o\x00 ", sum))
-	return dst
+	copy(h[148:], "000000\x00 ")
+	return h, sum
+}()
+
+// putOctal fills dst with digits.
+func putOctal(dst []byte, n int64) {
+	for i := len(dst) - 1; i >= 0; i-- {
+		dst[i] = byte('0' + n&7)
+		n >>= 3
+	}
 }
 
 // parseTarHeader accepts only what appendTarHeader writes. Links, devices, extended
@@ -46,9 +70,10 @@ func parseTarHeader(h []byte) (name string, size int64, err error) {
 	if len(h) < tarBlock {
 		return "", 0, errors.New("tar header is cut")
 	}
+	var buf [tarBlock]byte
 	name = string(bytes.TrimRight(h[:100], "\x00"))
 	size, err = strconv.ParseInt(string(h[124:135]), 8, 64)
-	if err != nil || !memberName(name) || !bytes.Equal(appendTarHeader(nil, name, size), h[:tarBlock]) {
+	if err != nil || !memberName(name) || !bytes.Equal(appendTarHeader(buf[:0], name, size), h[:tarBlock]) {
 		return "", 0, errors.New("not a tar header of a pack")
 	}
 	return name, size, nil
