@@ -91,7 +91,7 @@ func (s *session) printRestored(out *transfer.Restored, p *transfer.Progress) er
 		withheld += st.Withheld
 		rows = append(rows, []string{st.Name, fmt.Sprint(st.Records), fmt.Sprint(st.Gaps)})
 	}
-	s.table([]string{"stream", "record", "not restored"}, rows)
+	s.table([]string{"stream", "records", "not restored"}, rows)
 	s.printf("restored %s, %s\n", count(int(p.Records.Load()-gaps), "record"), humanize.IBytes(uint64(p.Bytes.Load())))
 	if withheld > 0 {
 		s.printf("withheld %s that were erased at the source\n", count(int(withheld), "record"))
