@@ -160,6 +160,7 @@ func (d dialect) plan(streams []dataset.Stream) (*layout, []dataset.Loss) {
 			spaces[schema] = d.names()
 			if d.kind != kindPostgres {
 				spaces[schema].take(markerTable)
+				spaces[schema].take(madeTable)
 			}
 		}
 		return spaces[schema]
@@ -272,6 +273,7 @@ func (d dialect) planColumns(t *tableLayout, a attributes, lose func(string, ...
 	if t.Native {
 		return
 	}
+	d.tableLosses(t, a, own, lose)
 	if native.PartitionBy != "" {
 		lose("The table is one and not partitioned; it was by %s.", native.PartitionBy)
 	}
@@ -288,6 +290,17 @@ func (d dialect) planColumns(t *tableLayout, a attributes, lose func(string, ...
 	}
 	for _, name := range slices.Sorted(maps.Keys(native.Constraints)) {
 		lose("Constraint %q is not made; it was %s.", name, native.Constraints[name])
+	}
+}
+
+// tableLosses says what a table loses that belongs to no column.
+func (d dialect) tableLosses(t *tableLayout, a attributes, own bool, lose func(string, ...any)) {
+	if own && d.kind == kindMySQL && a.Engine != "" && !strings.EqualFold(a.Engine, "InnoDB") {
+		lose("The table has the engine InnoDB; it was %s.", a.Engine)
+	}
+	var native struct{ Comment string }
+	if json.Unmarshal(t.Stream.Schema.Native, &native) == nil && native.Comment != "" && (!own || d.kind == kindMySQL && utf8.RuneCountInString(native.Comment) > 2048) {
+		lose("The comment of the table is not kept.")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -24,7 +25,8 @@ type mysqlNative struct {
 	Collation  string            `json:"collation,omitempty"`
 	Collations map[string]string `json:"collations,omitempty"` // of columns, where they differ
 	Comment    string            `json:"comment,omitempty"`
-	SQL        string            `json:"sql,omitempty"` // the CREATE statement, for people
+	SQL        string            `json:"sql,omitempty"`       // the CREATE statement, for people and native restores
+	Sequences  map[string]string `json:"sequences,omitempty"` // CREATE statements of those that defaults count with
 }
 
 // texts runs a query of n columns and returns its rows as text, nulls as empty text.
@@ -54,7 +56,11 @@ func (v *mysqlView) texts(ctx context.Context, n int, query string, args ...any)
 
 // readCatalog makes the streams, and pins each table by opening it in the holder's
 // transaction.
-func (v *mysqlView) readCatalog(ctx context.Context) error {
+func (v *mysqlView) readCatalog(ctx context.Context) (err error) {
+	if err := mysqlEscapes(ctx, v.holder, true); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, mysqlEscapes(ctx, v.holder, false)) }()
 	version, err := v.texts(ctx, 3, "SELECT VERSION(), @@version_comment, @@lower_case_table_names")
 	if err != nil {
 		return fmt.Errorf("server version: %w", err)
@@ -72,7 +78,9 @@ func (v *mysqlView) readCatalog(ctx context.Context) error {
 	}
 	v.tables = map[string]*mysqlTable{definitionsStream: {}}
 	v.streams = []dataset.Stream{definitionsOf(kindMySQL)}
-	list, err := v.texts(ctx, 5, `SELECT TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_COLLATION, TABLE_COMMENT
+	// MySQL, not MariaDB, tells old counters unless asked not to.
+	v.holder.ExecContext(ctx, "SET SESSION information_schema_stats_expiry = 0")
+	list, err := v.texts(ctx, 6, `SELECT TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_COLLATION, TABLE_COMMENT, COALESCE(AUTO_INCREMENT, '')
 		FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() ORDER BY TABLE_NAME`)
 	if err != nil {
 		return fmt.Errorf("list tables: %w", err)
@@ -93,10 +101,22 @@ func (v *mysqlView) readCatalog(ctx context.Context) error {
 				return err
 			}
 			v.defs = append(v.defs, definition{kind: strings.ToLower(row[1]), name: name, sql: def})
+			if row[1] == "SEQUENCE" {
+				d, err := v.sequence(ctx, name)
+				if err != nil {
+					return err
+				}
+				v.defs = append(v.defs, d)
+			}
 			continue
 		default:
 			v.defs = append(v.defs, definition{kind: strings.ToLower(row[1]), name: name, sql: ""})
 			continue
+		}
+		if n, err := strconv.ParseInt(row[5], 10, 64); err == nil {
+			v.defs = append(v.defs, definition{kind: sequenceValueKind, name: name, sql: sequenceValue{Last: n, Auto: true}.text()})
+		} else if row[5] != "" {
+			v.facts.Notes = append(v.facts.Notes, fmt.Sprintf("The counter of table %q is at %s and is not kept.", name, row[5]))
 		}
 		t, err := v.describe(ctx, name, mysqlNative{Kind: kindMySQL, Engine: row[2], Collation: row[3], Comment: row[4]})
 		if err != nil {
@@ -107,6 +127,59 @@ func (v *mysqlView) readCatalog(ctx context.Context) error {
 	}
 	sortStreams(v.streams)
 	return v.otherDefinitions(ctx)
+}
+
+// sequence reads how far a sequence of MariaDB has counted. Like AUTO_INCREMENT it is in
+// no snapshot: what is read is the state after it, so that it is never behind the rows.
+func (v *mysqlView) sequence(ctx context.Context, name string) (definition, error) {
+	d := definition{kind: sequenceValueKind, name: name}
+	rows, err := v.texts(ctx, 2, "SELECT next_not_cached_value, cycle_count FROM "+backQuoted(name))
+	if err != nil {
+		var gap *dataset.Gap
+		if !errors.As(mysqlDenied(name, err), &gap) {
+			return d, fmt.Errorf("sequence %q: %w", name, err)
+		}
+		d.gap = gap
+		return d, nil
+	}
+	var s sequenceValue
+	if s.Last, err = strconv.ParseInt(rows[0][0], 10, 64); err == nil {
+		s.Cycles, err = strconv.ParseInt(rows[0][1], 10, 64)
+	}
+	if err != nil {
+		return d, fmt.Errorf("sequence %q: %w", name, err)
+	}
+	d.sql = s.text()
+	return d, nil
+}
+
+// sequencesOf returns the CREATE statements of the sequences that defaults of a table
+// count with. The server names them with their database, which is another elsewhere.
+func (v *mysqlView) sequencesOf(ctx context.Context, native *mysqlNative) error {
+	if !strings.Contains(native.SQL, "nextval(`") {
+		return nil
+	}
+	database, err := v.texts(ctx, 1, "SELECT DATABASE()")
+	if err != nil {
+		return err
+	}
+	native.SQL = strings.ReplaceAll(native.SQL, "nextval("+backQuoted(database[0][0])+".", "nextval(")
+	names, err := v.texts(ctx, 1, "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE = 'SEQUENCE'")
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if !strings.Contains(native.SQL, "nextval("+backQuoted(n[0])+")") {
+			continue
+		}
+		if native.Sequences == nil {
+			native.Sequences = make(map[string]string)
+		}
+		if native.Sequences[n[0]], err = v.create(ctx, "SEQUENCE", n[0], 1, 2); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // create returns the statement by which the server would make something, or why it
@@ -132,6 +205,9 @@ func (v *mysqlView) describe(ctx context.Context, name string, native mysqlNativ
 	var err error
 	if native.SQL, err = v.create(ctx, "TABLE", name, 1, 2); err != nil {
 		return nil, err
+	}
+	if err := v.sequencesOf(ctx, &native); err != nil {
+		return nil, fmt.Errorf("sequences: %w", err)
 	}
 	schema := new(dataset.Schema)
 	columns, err := v.fields(ctx, name, schema, &native)
@@ -269,12 +345,13 @@ func (v *mysqlView) otherDefinitions(ctx context.Context) error {
 		kind, what, list string
 		column, columns  int
 	}{
-		{"routine", "FUNCTION", "SELECT ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = DATABASE() AND ROUTINE_TYPE = 'FUNCTION' ORDER BY 1", 2, 6},
-		{"routine", "PROCEDURE", "SELECT ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = DATABASE() AND ROUTINE_TYPE = 'PROCEDURE' ORDER BY 1", 2, 6},
-		{"trigger", "TRIGGER", "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE() ORDER BY 1", 2, 7},
-		{"event", "EVENT", "SELECT EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_SCHEMA = DATABASE() ORDER BY 1", 3, 7},
+		{"routine", "FUNCTION", "SELECT ROUTINE_NAME, '' FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = DATABASE() AND ROUTINE_TYPE = 'FUNCTION' ORDER BY 1", 2, 6},
+		{"routine", "PROCEDURE", "SELECT ROUTINE_NAME, '' FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = DATABASE() AND ROUTINE_TYPE = 'PROCEDURE' ORDER BY 1", 2, 6},
+		{"trigger", "TRIGGER", `SELECT TRIGGER_NAME, COALESCE(LAG(TRIGGER_NAME) OVER (PARTITION BY EVENT_OBJECT_TABLE, EVENT_MANIPULATION, ACTION_TIMING ORDER BY ACTION_ORDER), '')
+			FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE() ORDER BY 1`, 2, 7},
+		{"event", "EVENT", "SELECT EVENT_NAME, '' FROM information_schema.EVENTS WHERE EVENT_SCHEMA = DATABASE() ORDER BY 1", 3, 7},
 	} {
-		names, err := v.texts(ctx, 1, q.list)
+		names, err := v.texts(ctx, 2, q.list)
 		if err != nil {
 			return fmt.Errorf("list %ss: %w", q.kind, err)
 		}
@@ -284,6 +361,9 @@ func (v *mysqlView) otherDefinitions(ctx context.Context) error {
 				return err
 			}
 			name := n[0]
+			if n[1] != "" { // the server does not say after which other trigger it runs
+				def = strings.Replace(def, " FOR EACH ROW ", " FOR EACH ROW FOLLOWS "+backQuoted(n[1])+" ", 1)
+			}
 			if q.what == "PROCEDURE" {
 				name += "()"
 			}

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 var (
@@ -66,7 +67,11 @@ func (t *tableLayout) mysqlCreate(exact string) ([]string, error) {
 	if t.Keyed {
 		parts = append(parts, "PRIMARY KEY ("+strings.Join(t.key(backQuoted), ", ")+")")
 	}
-	return []string{"CREATE TABLE " + name + " (" + strings.Join(parts, ", ") + end + native.Collation}, nil
+	create := "CREATE TABLE " + name + " (" + strings.Join(parts, ", ") + end + native.Collation
+	if native.Comment != "" && utf8.RuneCountInString(native.Comment) <= 2048 {
+		create += " COMMENT = " + singleQuoted(native.Comment)
+	}
+	return []string{create}, nil
 }
 
 // mysqlDocumentView shows the plain fields of a document table as columns.

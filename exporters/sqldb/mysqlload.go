@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -47,7 +48,7 @@ func (t *MySQLTarget) Load(ctx context.Context, s dataset.Stream, recs iter.Seq2
 		return err
 	}
 	defer c.Close()
-	l := &mysqlLoader{c: c, t: tl, gap: t.state.counted(gap), width: max(1, len(tl.Columns))}
+	l := &mysqlLoader{c: c, t: tl, gap: t.state.counted(gap), width: max(1, len(tl.storedNames(backQuoted)))}
 	l.full = max(1, min(mysqlRows, mysqlParams/l.width))
 	if err := l.load(ctx, recs); err != nil {
 		return fmt.Errorf("load %q: %w", s.Name, mysqlError(err))
@@ -93,7 +94,11 @@ func (l *mysqlLoader) load(ctx context.Context, recs iter.Seq2[dataset.Record, e
 
 func (l *mysqlLoader) sql(rows int) string {
 	row := "(?" + strings.Repeat(", ?", l.width-1) + ")"
-	return "INSERT INTO " + backQuoted(l.t.Name) + " VALUES " + row + strings.Repeat(", "+row, rows-1)
+	columns := ""
+	if len(l.t.Columns) > 0 {
+		columns = " (" + strings.Join(l.t.storedNames(backQuoted), ", ") + ")"
+	}
+	return "INSERT INTO " + backQuoted(l.t.Name) + columns + " VALUES " + row + strings.Repeat(", "+row, rows-1)
 }
 
 // add appends the values of a record.
@@ -114,6 +119,9 @@ func (l *mysqlLoader) add(rr *rowReader, r dataset.Record) error {
 		}
 		for i := range l.t.Columns {
 			c := &l.t.Columns[i]
+			if c.Computed {
+				continue
+			}
 			v, err := c.mysqlValue(cells[i])
 			if err == nil {
 				err = c.fits(v)
@@ -231,6 +239,14 @@ func (t *MySQLTarget) Finish(ctx context.Context) error {
 	}
 	// The session goes back to a pool of sessions that load.
 	defer c.ExecContext(context.WithoutCancel(ctx), "SET SESSION foreign_key_checks = 0")
+	defs, err := loadedDefinitions(ctx, kindMySQL, l, t.readStream)
+	if err != nil {
+		return fmt.Errorf("finish: %w", err)
+	}
+	values, err := sequenceValues(defs)
+	if err != nil {
+		return fmt.Errorf("finish: %w", err)
+	}
 	var errs []error
 	for _, tl := range l.Tables {
 		for _, s := range tl.mysqlIndexes() {
@@ -255,15 +271,41 @@ func (t *MySQLTarget) Finish(ctx context.Context) error {
 			}
 		}
 	}
+	for _, tl := range l.Tables {
+		errs = append(errs, t.checkForeignKeys(ctx, c, l, tl)...)
+		if s := tl.mysqlCounter(values); s != "" {
+			if _, err := c.ExecContext(ctx, s); err != nil {
+				errs = append(errs, fmt.Errorf("counter of %s: %w", tl.Stream.Name, mysqlError(err)))
+			}
+		}
+	}
+	if l.native() {
+		errs = append(errs, t.restoreDefinitions(ctx, c, defs)...)
+		errs = append(errs, mysqlSetSequences(ctx, c, values)...)
+	}
 	if len(errs) > 0 {
 		return fmt.Errorf("finish: %w", errors.Join(errs...))
 	}
 	return nil
 }
 
+// mysqlCounter lets AUTO_INCREMENT go on where the source's did.
+func (t *tableLayout) mysqlCounter(values map[[2]string]sequenceValue) string {
+	a, _ := attributesOf(t.Stream)
+	v, ok := values[[2]string{"", a.Table}]
+	if !ok || !v.Auto || v.Last < 1 || a.Kind != kindMySQL || t.Native || !t.Keyed {
+		return ""
+	}
+	first := t.Stream.Schema.PrimaryKey[0] // see mysqlCreate
+	if !slices.ContainsFunc(t.Stream.Schema.Fields, func(f dataset.Field) bool { return f.Identity && f.Name == first }) {
+		return ""
+	}
+	return fmt.Sprintf("ALTER TABLE %s AUTO_INCREMENT = %d", backQuoted(t.Name), v.Last)
+}
+
 func (t *tableLayout) mysqlIndexes() []string {
-	if t.Document {
-		return nil // no index takes keys of any length
+	if t.Document || t.Native {
+		return nil // no index takes keys of any length; native tables have theirs
 	}
 	a, _ := attributesOf(t.Stream)
 	var all []string
@@ -295,7 +337,7 @@ func (t *tableLayout) mysqlIndexes() []string {
 }
 
 func (t *tableLayout) mysqlForeignKeys(l *layout) []string {
-	if t.Document {
+	if t.Document || t.Native {
 		return nil
 	}
 	var all []string

@@ -102,6 +102,19 @@ func mysqlSession(ctx context.Context, db *sql.DB, o *options) (*sql.Conn, error
 	return c, nil
 }
 
+// mysqlEscapes lets a backslash escape in a session, or not. Servers write a backslash
+// into CREATE statements where it does not, so those are read and run where it does.
+func mysqlEscapes(ctx context.Context, c *sql.Conn, on bool) error {
+	mode := "CONCAT(@@SESSION.sql_mode, ',NO_BACKSLASH_ESCAPES')"
+	if on {
+		mode = "REPLACE(@@SESSION.sql_mode, 'NO_BACKSLASH_ESCAPES', '')"
+	}
+	if _, err := c.ExecContext(ctx, "SET SESSION sql_mode = "+mode); err != nil {
+		return fmt.Errorf("prepare the session: %w", mysqlError(err))
+	}
+	return nil
+}
+
 func mysqlEndpoint(o *options, database string) string {
 	port, err := strconv.ParseUint(o.address.Port(), 10, 16)
 	if err != nil {

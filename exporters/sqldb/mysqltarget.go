@@ -19,6 +19,7 @@ type MySQLTarget struct {
 	db       *sql.DB
 	o        *options
 	endpoint dataset.Endpoint
+	dialect  dialect
 	exact    string // a collation in which only equal text is equal
 
 	state targetState
@@ -33,7 +34,7 @@ func openMySQLTarget(ctx context.Context, c exporters.Config) (*MySQLTarget, err
 	if err != nil {
 		return nil, fmt.Errorf("mysql: %w", err)
 	}
-	t := &MySQLTarget{db: db, o: o, endpoint: dataset.Endpoint{URL: mysqlEndpoint(o, cfg.DBName)}}
+	t := &MySQLTarget{db: db, o: o, dialect: mysqlDialect.with(o), endpoint: dataset.Endpoint{URL: mysqlEndpoint(o, cfg.DBName)}}
 	if err := t.learn(ctx); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("mysql: %w", err)
@@ -78,7 +79,7 @@ func mysqlReadMarker(ctx context.Context, c *sql.Conn) (*layout, error) {
 
 // Fidelity implements [exporters.Target].
 func (t *MySQLTarget) Fidelity(s dataset.Stream) []dataset.Loss {
-	_, losses := mysqlDialect.plan([]dataset.Stream{s})
+	_, losses := t.dialect.plan([]dataset.Stream{s})
 	return losses
 }
 
@@ -99,7 +100,10 @@ func (t *MySQLTarget) Begin(ctx context.Context, test dataset.ID, all []dataset.
 	case n > 0:
 		return fmt.Errorf("%w: %d tables, views or routines are there", exporters.ErrNotEmpty, n)
 	}
-	l, _ := mysqlDialect.plan(all)
+	l, _ := t.dialect.plan(all)
+	if err := l.checkNative(); err != nil {
+		return err
+	}
 	l.Test = test
 	raw, err := json.Marshal(l)
 	if err != nil {
@@ -111,7 +115,14 @@ func (t *MySQLTarget) Begin(ctx context.Context, test dataset.ID, all []dataset.
 	if _, err := c.ExecContext(ctx, "INSERT INTO "+backQuoted(markerTable)+" VALUES (?, ?)", string(test), string(raw)); err != nil {
 		return fmt.Errorf("marker: %w", mysqlError(err))
 	}
+	made, notes, err := mysqlNativeTables(ctx, c, l)
+	if err != nil {
+		return err
+	}
 	for _, tl := range l.Tables {
+		if made[tl] {
+			continue
+		}
 		statements, err := tl.mysqlCreate(t.exact)
 		if err != nil {
 			return fmt.Errorf("table of %q: %w", tl.Stream.Name, err)
@@ -122,7 +133,16 @@ func (t *MySQLTarget) Begin(ctx context.Context, test dataset.ID, all []dataset.
 			}
 		}
 	}
-	t.state.set(l, nil)
+	if l.native() || len(notes) > 0 {
+		// Which tables are native is known by now.
+		if raw, err = json.Marshal(l); err != nil {
+			return fmt.Errorf("marker: %w", err)
+		}
+		if _, err := c.ExecContext(ctx, "UPDATE "+backQuoted(markerTable)+" SET layout = ?", string(raw)); err != nil {
+			return fmt.Errorf("marker: %w", mysqlError(err))
+		}
+	}
+	t.state.set(l, notes)
 	return nil
 }
 
@@ -197,6 +217,9 @@ func (t *MySQLTarget) Destroy(ctx context.Context, test dataset.ID) error {
 	}
 	if l == nil || l.Test != test {
 		return exporters.ErrNotOurs
+	}
+	if err := mysqlUndo(ctx, c); err != nil {
+		return fmt.Errorf("destroy: %w", err)
 	}
 	for _, tl := range l.Tables {
 		drops := []string{"DROP TABLE IF EXISTS " + backQuoted(tl.Name)}

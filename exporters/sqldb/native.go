@@ -50,3 +50,35 @@ func sortDefinitions(defs []definition, kinds []definitionKind) []statement {
 	}
 	return all
 }
+
+// define makes what statements say, those that need others after them. make reports
+// whether the server refused a statement, and whether because something was missing;
+// what it goes on refusing is noted. Other errors are returned.
+func (s *targetState) define(pending []statement, make func(statement) (refused, missing bool, err error)) []error {
+	var errs []error
+	for again := true; again; {
+		again = false
+		var later []statement
+		var reasons []error
+		for _, d := range pending {
+			refused, missing, err := make(d)
+			switch {
+			case err == nil:
+				again = true
+			case missing:
+				later, reasons = append(later, d), append(reasons, err)
+			case refused:
+				s.note("Not made: %s %q: %v.", d.kind, d.name, err)
+			default:
+				errs = append(errs, fmt.Errorf("%s %q: %w", d.kind, d.name, err))
+			}
+		}
+		if pending = later; again {
+			continue
+		}
+		for i, d := range pending {
+			s.note("Not made: %s %q: %v.", d.kind, d.name, reasons[i])
+		}
+	}
+	return errs
+}

@@ -187,42 +187,19 @@ func (t *PostgresTarget) restoreDefinitions(ctx context.Context, c *pgx.Conn, de
 			return []error{err}
 		}
 	}
-	pending := sortDefinitions(defs, kinds)
-	var errs []error
-	for again := true; again; {
-		again = false
-		var later []statement
-		var reasons []error
-		for _, d := range pending {
-			err := pgDefine(ctx, c, d)
-			var pe *pgconn.PgError
-			switch {
-			case err == nil:
-				again = true
-			case errors.Is(err, errForeign):
-				errs = append(errs, fmt.Errorf("%s %q: %w", d.kind, d.name, err))
-			case !errors.As(err, &pe):
-				return append(errs, fmt.Errorf("%s %q: %w", d.kind, d.name, err))
-			case isMissing(pe.Code):
-				later, reasons = append(later, d), append(reasons, err)
-			case (d.kind == "schema" || d.kind == "type") && (pe.Code == "42P06" || pe.Code == "42710" || pe.Code == "42P07"):
-				// It was made for a table already.
-			case strings.HasPrefix(pe.Code, "23"):
-				if err := t.state.unmet(fmt.Errorf("%s %q: %w", d.kind, d.name, err)); err != nil {
-					errs = append(errs, err)
-				}
-			default:
-				t.state.note("Not made: %s %q in schema %q: %v.", d.kind, d.name, d.schema, err)
-			}
+	return t.state.define(sortDefinitions(defs, kinds), func(d statement) (refused, missing bool, err error) {
+		err = pgDefine(ctx, c, d)
+		var pe *pgconn.PgError
+		switch {
+		case !errors.As(err, &pe):
+			return false, false, err
+		case (d.kind == "schema" || d.kind == "type") && slices.Contains([]string{"42P06", "42710", "42P07"}, pe.Code):
+			return false, false, nil // it was made for a table already
+		case strings.HasPrefix(pe.Code, "23"):
+			return false, false, t.state.unmet(err)
 		}
-		if pending = later; again {
-			continue
-		}
-		for i, d := range pending {
-			t.state.note("Not made: %s %q in schema %q: %v.", d.kind, d.name, d.schema, reasons[i])
-		}
-	}
-	return errs
+		return true, isMissing(pe.Code), err
+	})
 }
 
 // isMissing tells errors about something that a later definition may make: an undefined

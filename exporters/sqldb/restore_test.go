@@ -213,6 +213,19 @@ func TestNumberingGoesOnAfterARestore(t *testing.T) {
 	to, admin := pgDatabase(t, "")
 	copyAll(t, openTarget(t, Postgres, to), src)
 	pgRun(t, admin, "INSERT INTO public.t (v) VALUES ('c')", "SELECT 1 / (count(*) - 2) FROM public.t WHERE id = 3 OR v < 'c'", "INSERT INTO public.none DEFAULT VALUES", "SELECT 1 / count(*) FROM public.none WHERE id = 1")
+	// Numbers that were given out and are gone are not given out again.
+	pgRun(t, pgConn(t, from), "DELETE FROM t; SELECT setval('t_id_seq', 70)")
+	again, admin := pgDatabase(t, "")
+	copyAll(t, openTarget(t, Postgres, again), open(t, Postgres, from))
+	pgRun(t, admin, "INSERT INTO public.t (v) VALUES ('c')", "SELECT 1 / count(*) FROM public.t WHERE id = 71")
+	mfrom, _ := mysqlDatabase(t, "CREATE TABLE t (id int AUTO_INCREMENT PRIMARY KEY, v varchar(5)); INSERT INTO t VALUES (70, 'a'); DELETE FROM t")
+	mto, mdb := mysqlDatabase(t, "")
+	copyAll(t, openTarget(t, MySQL, mto), open(t, MySQL, mfrom))
+	mysqlExec(t, mdb, "INSERT INTO t (v) VALUES ('c')", "INSERT INTO t SELECT id + 100, 'd' FROM t WHERE id = 71")
+	var n int
+	if err := mdb.QueryRow("SELECT COUNT(*) FROM t").Scan(&n); err != nil || n != 2 {
+		t.Errorf("%d rows, %v; want the first to be 71", n, err)
+	}
 	my, db := mysqlDatabase(t, "")
 	copyAll(t, openTarget(t, MySQL, my), src)
 	mysqlExec(t, db, "INSERT INTO t (v) VALUES ('c')")

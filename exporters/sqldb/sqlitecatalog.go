@@ -17,7 +17,7 @@ type sqliteNative struct {
 	Kind         string `json:"kind"`
 	Strict       bool   `json:"strict,omitempty"`
 	WithoutRowID bool   `json:"without_rowid,omitempty"`
-	SQL          string `json:"sql"` // the CREATE statement, for people
+	SQL          string `json:"sql"` // the CREATE statement, for people and native restores
 }
 
 type sqliteEntry struct {
@@ -74,15 +74,18 @@ func (v *sqliteView) list(ctx context.Context) ([]sqliteEntry, error) {
 	return all, rows.Err()
 }
 
-// otherDefinitions reads triggers, and the counters of AUTOINCREMENT.
+// otherDefinitions reads indexes, triggers, the numbers that applications keep in a file,
+// and the counters of AUTOINCREMENT, which are part of the snapshot.
 func (v *sqliteView) otherDefinitions(ctx context.Context) error {
-	query := "SELECT 'trigger', name, sql FROM sqlite_schema WHERE type = 'trigger'"
+	query := `SELECT type, name, sql FROM sqlite_schema WHERE type IN ('trigger', 'index') AND sql IS NOT NULL
+		UNION ALL SELECT 'pragma', 'user_version', 'PRAGMA user_version = ' || user_version FROM pragma_user_version
+		UNION ALL SELECT 'pragma', 'application_id', 'PRAGMA application_id = ' || application_id FROM pragma_application_id`
 	var counters int
 	if err := v.conn.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'sqlite_sequence'").Scan(&counters); err != nil {
 		return fmt.Errorf("list triggers: %w", err)
 	}
 	if counters > 0 {
-		query += " UNION ALL SELECT 'sequence', name, 'seq = ' || seq FROM sqlite_sequence"
+		query += ` UNION ALL SELECT '` + sequenceValueKind + `', name, '{"last_value":"' || seq || '","is_called":true}' FROM sqlite_sequence`
 	}
 	rows, err := v.conn.QueryContext(ctx, query)
 	if err != nil {

@@ -112,15 +112,23 @@ func (t *tableLayout) sqliteRow(rr *rowReader, r dataset.Record, values []any) e
 	if err != nil {
 		return err
 	}
+	n := 0
 	for i := range t.Columns {
-		if values[i], err = t.Columns[i].sqliteValue(cells[i]); err != nil {
+		if t.Columns[i].Computed {
+			continue
+		}
+		if values[n], err = t.Columns[i].sqliteValue(cells[i]); err != nil {
 			return fmt.Errorf("column %q: %w", t.Columns[i].Name, err)
 		}
+		n++
 	}
 	return nil
 }
 
 func (t *tableLayout) sqliteIndexes(n *names) []string {
+	if t.Native {
+		return nil // they are definitions
+	}
 	if t.Document {
 		return []string{"CREATE INDEX " + doubleQuoted(n.take(t.Name+" by key")) + " ON " + doubleQuoted(t.Name) + " (record_key, record_ordinal)"}
 	}

@@ -23,8 +23,9 @@ import (
 // A SQLiteTarget is a SQLite file that can be filled: the embedded target of an exit
 // test. It is safe for concurrent use; loads take turns.
 type SQLiteTarget struct {
-	db   *sql.DB
-	path string
+	db      *sql.DB
+	path    string
+	dialect dialect
 
 	load  sync.Mutex // SQLite has one writer
 	state targetState
@@ -47,7 +48,7 @@ func openSQLiteTarget(ctx context.Context, c exporters.Config) (*SQLiteTarget, e
 	if err := f.Close(); err != nil {
 		return nil, fmt.Errorf("sqlite: %w", err)
 	}
-	t := &SQLiteTarget{path: path}
+	t := &SQLiteTarget{path: path, dialect: sqliteDialect.with(o)}
 	if t.db, err = sqliteOpen(path, "rw", o); err != nil {
 		return nil, err
 	}
@@ -72,7 +73,7 @@ func (t *SQLiteTarget) readMarker(ctx context.Context) (*layout, error) {
 
 // Fidelity implements [exporters.Target].
 func (t *SQLiteTarget) Fidelity(s dataset.Stream) []dataset.Loss {
-	_, losses := sqliteDialect.plan([]dataset.Stream{s})
+	_, losses := t.dialect.plan([]dataset.Stream{s})
 	return losses
 }
 
@@ -92,8 +93,15 @@ func (t *SQLiteTarget) Begin(ctx context.Context, test dataset.ID, all []dataset
 	if n > 0 {
 		return fmt.Errorf("%w: %d tables, views or others are there", exporters.ErrNotEmpty, n)
 	}
-	l, _ := sqliteDialect.plan(all)
+	l, _ := t.dialect.plan(all)
+	if err := l.checkNative(); err != nil {
+		return err
+	}
 	l.Test = test
+	notes, err := sqliteNativeTables(ctx, tx, l)
+	if err != nil {
+		return err
+	}
 	raw, err := json.Marshal(l)
 	if err != nil {
 		return fmt.Errorf("marker: %w", err)
@@ -105,6 +113,9 @@ func (t *SQLiteTarget) Begin(ctx context.Context, test dataset.ID, all []dataset
 		return fmt.Errorf("marker: %w", err)
 	}
 	for _, tl := range l.Tables {
+		if tl.Native {
+			continue // it is there
+		}
 		statements, err := tl.sqliteCreate(l)
 		if err != nil {
 			return fmt.Errorf("table of %q: %w", tl.Stream.Name, err)
@@ -118,7 +129,7 @@ func (t *SQLiteTarget) Begin(ctx context.Context, test dataset.ID, all []dataset
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	t.state.set(l, nil)
+	t.state.set(l, notes)
 	return nil
 }
 
@@ -142,13 +153,18 @@ func (t *SQLiteTarget) Load(ctx context.Context, s dataset.Stream, recs iter.Seq
 		return fmt.Errorf("load %q: %w", s.Name, err)
 	}
 	defer tx.Rollback()
-	insert := "INSERT INTO " + doubleQuoted(tl.Name) + " VALUES (?" + strings.Repeat(", ?", max(0, len(tl.Columns)-1)) + ")"
+	stored := tl.storedNames(doubleQuoted)
+	insert := "INSERT INTO " + doubleQuoted(tl.Name)
+	if len(stored) > 0 {
+		insert += " (" + strings.Join(stored, ", ") + ")"
+	}
+	insert += " VALUES (?" + strings.Repeat(", ?", max(0, len(stored)-1)) + ")"
 	stmt, err := tx.PrepareContext(quiet, insert)
 	if err != nil {
 		return fmt.Errorf("load %q: %w", s.Name, err)
 	}
 	defer stmt.Close()
-	values := make([]any, max(1, len(tl.Columns)))
+	values := make([]any, max(1, len(stored)))
 	for r, err := range recs {
 		if err == nil {
 			err = ctx.Err()
@@ -209,6 +225,7 @@ func (t *SQLiteTarget) Finish(ctx context.Context) error {
 		}
 	}
 	errs = append(errs, t.checkForeignKeys(ctx)...)
+	errs = append(errs, t.restoreDefinitions(ctx, l)...)
 	if _, err := t.db.ExecContext(ctx, "ANALYZE"); err != nil {
 		errs = append(errs, fmt.Errorf("analyze: %w", err))
 	}
@@ -333,6 +350,9 @@ func (t *SQLiteTarget) Destroy(ctx context.Context, test dataset.ID) error {
 		return fmt.Errorf("destroy: %w", err)
 	}
 	defer tx.Rollback()
+	if err := sqliteUndo(ctx, tx); err != nil {
+		return fmt.Errorf("destroy: %w", err)
+	}
 	for _, tl := range slices.Backward(l.Tables) {
 		drops := []string{"DROP TABLE IF EXISTS " + doubleQuoted(tl.Name)}
 		if tl.View != "" {
