@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/dwp/sallyport/crypto"
 	"github.com/dwp/sallyport/dataset"
@@ -113,15 +114,18 @@ func (a *Archive) Reseal(ctx context.Context, signer *crypto.Signer, service str
 
 // Superseded returns the sealed files of a run key, every version of them, that were
 // replaced, directly or through others, by a statement whose signer may sign under a
-// namespace and whose own file is there and whole.
-func (a *Archive) Superseded(ctx context.Context, service string, id dataset.Hash, namespace string) ([]Info, error) {
+// namespace and whose own file is there and whole; and those from before a moment about
+// which there is no statement, because the rotation that wrote them died. Nothing is
+// superseded unless there is such a statement.
+func (a *Archive) Superseded(ctx context.Context, service string, id dataset.Hash, namespace string, before time.Time) ([]Info, error) {
 	statements, err := a.Statements(ctx, service, id)
 	if err != nil {
 		return nil, err
 	}
 	byHash := map[dataset.Hash]*SignedStatement{}
-	for i := range statements {
-		byHash[statements[i].Hash] = &statements[i]
+	stated := map[dataset.Hash]bool{}
+	for i, s := range statements {
+		byHash[s.Hash], stated[s.SHA256] = &statements[i], true
 	}
 	obsolete := map[dataset.Hash]bool{}
 	for _, s := range statements {
@@ -145,7 +149,9 @@ func (a *Archive) Superseded(ctx context.Context, service string, id dataset.Has
 		if err != nil {
 			return nil, fmt.Errorf("list keys: %w", err)
 		}
-		if n := ParseName(info.Name); n.Class == KeyObject && obsolete[n.Hash] {
+		n := ParseName(info.Name)
+		orphan := len(obsolete) > 0 && !stated[n.Hash] && info.Time.Before(before)
+		if n.Class == KeyObject && (obsolete[n.Hash] || orphan) {
 			infos = append(infos, info)
 		}
 	}

@@ -73,8 +73,8 @@ func (p *SignedPlan) ToSign(round Round, typed int64) ([]byte, error) {
 }
 
 // Approve adds the signature of a person to a plan. It fails with a *[PolicyError] if
-// that person may not approve it, and with an error of package crypto if the signature is
-// not good.
+// that person may not approve it, and with [crypto.ErrBadSignature] if the signature is
+// not of this plan.
 func (o *Office) Approve(ctx context.Context, p *SignedPlan, round Round, typed int64, armored []byte) (crypto.Identity, error) {
 	now, err := storeTime(ctx, o.Archive.Store)
 	if err != nil {
@@ -88,7 +88,10 @@ func (o *Office) Approve(ctx context.Context, p *SignedPlan, round Round, typed 
 		return crypto.Identity{}, err
 	}
 	id, err := o.Archive.Trust.Verify(nsApproval, doc, armored, now)
-	if err != nil {
+	switch {
+	case errors.Is(err, crypto.ErrWrongNamespace), errors.Is(err, crypto.ErrUnknownSigner), errors.Is(err, crypto.ErrNotValid):
+		return id, refuse("not-approved", "whoever signed may not approve: %v", err)
+	case err != nil:
 		return id, fmt.Errorf("approval: %w", err)
 	}
 	if err := mayApprove(o.Archive.Trust, p.Planner, id); err != nil {

@@ -182,12 +182,16 @@ func TestKeys(ctx context.Context, a *archive.Archive, service string, identitie
 // snapshots replaces another: an exporter may sign statements too, and could otherwise
 // have good keys thrown away.
 func (k *Keeper) removeSuperseded(ctx context.Context, service string, g *guard, out *Outcome) error {
+	now, err := storeTime(ctx, k.Archive.Store)
+	if err != nil {
+		return err
+	}
 	keys, err := keysOf(ctx, k.Archive, service)
 	if err != nil {
 		return err
 	}
 	for _, key := range keys {
-		obsolete, err := k.Archive.Superseded(ctx, service, key.ID, "sallyport-verified")
+		obsolete, err := k.Archive.Superseded(ctx, service, key.ID, "sallyport-verified", now.Add(-24*time.Hour))
 		if err != nil {
 			return fmt.Errorf("key %s: %w", key.ID, err)
 		}
