@@ -5,21 +5,18 @@ import (
 	"sync"
 )
 
-// slabs are lent to packs. The one that came back last is lent first, so that with a
-// store that is fast enough most of them are never touched and take no memory.
+// slabs are lent to packs. The one that came back last is lent first, and one is made
+// only when none is there, so that with a store that is fast enough there are but two.
 type slabs struct {
 	lent chan struct{} // as many as may be lent at once
+	size int64
 
 	mu   sync.Mutex
 	free [][]byte
 }
 
 func newSlabs(n int, size int64) *slabs {
-	s := &slabs{lent: make(chan struct{}, n)}
-	for range n {
-		s.free = append(s.free, make([]byte, 0, size))
-	}
-	return s
+	return &slabs{lent: make(chan struct{}, n), size: size}
 }
 
 func (s *slabs) get(ctx context.Context) ([]byte, error) {
@@ -31,6 +28,9 @@ func (s *slabs) get(ctx context.Context) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	last := len(s.free) - 1
+	if last < 0 {
+		return make([]byte, 0, s.size), nil
+	}
 	b := s.free[last]
 	s.free = s.free[:last]
 	return b[:0], nil
