@@ -15,8 +15,9 @@ import (
 // fires.
 //
 // Cron programs disagree about a day of the month and a day of the week that are both
-// restricted when one of them is a step over all values ("*/2"), so that is refused;
-// otherwise either one is enough, as crontab(5) says.
+// given when one of them is a step over all values ("*/2"), or is all of them in other
+// words than "*" ("0-6"), so both are refused; otherwise either one is enough, as
+// crontab(5) says.
 type Cron struct {
 	text   string
 	fields [5]field
@@ -111,6 +112,9 @@ func ParseCron(s string) (Cron, error) {
 	dom, dow := c.fields[dayOfMonth], c.fields[dayOfWeek]
 	if !dom.full && !dow.full && (strings.Contains(parts[dayOfMonth], "*") || strings.Contains(parts[dayOfWeek], "*")) {
 		return Cron{}, errors.New(`cron programs disagree about "*/n" where both days are restricted; list the days`)
+	}
+	if spelt := parts[dayOfMonth] != "*" && parts[dayOfWeek] != "*"; spelt && dom.full != dow.full {
+		return Cron{}, errors.New(`cron programs disagree about all days spelt out beside a restriction; write "*"`)
 	}
 	if c.Next(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)).IsZero() {
 		return Cron{}, errors.New("no such day ever comes")

@@ -47,6 +47,8 @@ func TestRefusedExpressionsSayWhichFieldIsWrong(t *testing.T) {
 		{"000 * * * *", "minute"},
 		{"0 0 30 2 *", "no such day"},
 		{"0 0 */2 * 1", "disagree"},
+		{"0 0 2 1 0-6", "disagree"},
+		{"0 0 1-31 * 1", "disagree"},
 		{"0 0 L * *", "day of the month"},
 	} {
 		_, err := ParseCron(tt.in)
@@ -76,7 +78,9 @@ func expressions() *rapid.Generator[string] {
 			case 0:
 				return fmt.Sprint(a)
 			case 1:
-				return fmt.Sprintf("%d-%d", a, b)
+				if a > lo || b < hi { // all values in other words are refused beside a restriction
+					return fmt.Sprintf("%d-%d", a, b)
+				}
 			case 2:
 				return fmt.Sprintf("%d,%d", a, b)
 			}
