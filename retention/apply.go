@@ -284,17 +284,29 @@ func (k *Keeper) needed(ctx context.Context, s *State) (func(archive.Name) bool,
 	}, nil
 }
 
-// lastProofs returns the snapshots that the deletion certificates of a service rest on.
+// lastProofs returns the snapshots that hold what was deleted at the source, from the
+// first deletion on, each with the end of the duty to keep it.
 func (k *Keeper) lastProofs(ctx context.Context, service string) (map[dataset.Hash]time.Time, error) {
-	deletions, err := k.Deletions(ctx, service)
+	plans, err := k.Plans(ctx, service)
 	if err != nil {
 		return nil, err
 	}
+	entries, err := k.ledgers(ctx, service)
+	if err != nil {
+		return nil, err
+	}
+	begun := map[dataset.Hash]bool{}
+	for _, l := range entries {
+		begun[l.Plan] = true
+	}
 	proofs := map[dataset.Hash]time.Time{}
-	for _, d := range deletions {
-		until, again := proofs[d.Manifest]
-		if stated := d.KeepUntil.Time; !again || !until.IsZero() && (stated.IsZero() || stated.After(until)) {
-			proofs[d.Manifest] = stated
+	for _, p := range plans {
+		if !begun[p.Hash] {
+			continue
+		}
+		until, again := proofs[p.Manifest]
+		if stated := p.KeepUntil.Time; !again || !until.IsZero() && (stated.IsZero() || stated.After(until)) {
+			proofs[p.Manifest] = stated
 		}
 	}
 	return proofs, nil
