@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/dwp/sallyport/archive"
+	"github.com/dwp/sallyport/audit"
 	"github.com/dwp/sallyport/crypto"
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
+	"github.com/dwp/sallyport/reconcile"
 	"github.com/dwp/sallyport/transfer"
 	"github.com/dwp/sallyport/verify"
 	"github.com/urfave/cli/v2"
@@ -76,6 +78,9 @@ func runExitTest(ctx context.Context, i *invocation) error {
 		return usage("name one service", "--report FILE holds the report of one exit test")
 	}
 	if err := s.openArchive(ctx, false); err != nil {
+		for _, src := range sources {
+			s.record(src.name, func(m *serviceMetrics) { m.tested(time.Now(), nil) })
+		}
 		return err
 	}
 	defer s.close()
@@ -125,7 +130,9 @@ func (s *session) exitTest(ctx context.Context, src source) (*exitTestResult, er
 	}
 	defer unlock()
 	started := time.Now()
+	act := s.logBegin(ctx, audit.ExitTest, src.name, "")
 	r, cert, err := s.proveExit(ctx, src, started)
+	s.logExitTest(ctx, act, r, err)
 	if err != nil {
 		s.record(src.name, func(m *serviceMetrics) { m.tested(started, nil) })
 		return nil, err
@@ -140,6 +147,18 @@ func (s *session) exitTest(ctx context.Context, src source) (*exitTestResult, er
 		return r, &exitError{code: exitNo, err: fmt.Errorf("%w: not proven", errSaid)}
 	}
 	return r, &exitError{code: exitIncomplete, err: fmt.Errorf("%w: undecided", errSaid)}
+}
+
+// logExitTest records how an exit test ended.
+func (s *session) logExitTest(ctx context.Context, act *logged, r *exitTestResult, err error) {
+	if r == nil {
+		act.end(ctx, err, "", dataset.Hash{}, nil)
+		return
+	}
+	if err == nil && r.Verdict != verify.Proven {
+		err = &exitError{code: exitNo, err: errSaid}
+	}
+	act.end(ctx, err, r.Snapshot, archive.ParseName(r.Certificate).Hash, nil)
 }
 
 // proveExit does all that a certificate rests on, and issues it.
@@ -272,6 +291,15 @@ func (s *session) restoreAndCompare(ctx context.Context, src source, snap *archi
 	for _, c := range report.Comparisons {
 		for _, d := range c.Differences {
 			if d.Status.Bad() {
+				s.emit(struct {
+					Type    string           `json:"message_type"`
+					Service string           `json:"service"`
+					Status  reconcile.Status `json:"status"`
+					Stream  string           `json:"stream"`
+					Key     string           `json:"key"` // escaped as dataset.Escape does it
+					Ordinal int              `json:"ordinal"`
+					Between string           `json:"between"`
+				}{"difference", src.name, d.Status, d.Stream, dataset.Escape(d.Key), d.Ordinal, d.Between})
 				s.printf("%s: %s %s (%s)\n", d.Status, dataset.Escape(d.Stream), dataset.Escape(d.Key), d.Between)
 			}
 		}

@@ -148,6 +148,20 @@ func TestPublishedSchemaAgreesWithConfigCheck(t *testing.T) {
 	}
 }
 
+// What was said already is not said again, and takes no other error with it.
+func TestEveryErrorOfManyIsPrinted(t *testing.T) {
+	said := &exitError{code: exitNo, err: fmt.Errorf("%w: not proven", errSaid)}
+	both := fmt.Errorf("%w: %w", exporters.ErrTemporary, errors.New("reset"))
+	list := messages(errors.Join(said, errors.Join(errors.New("one"), errors.New("two\nlines")), both))
+	var got []string
+	for _, m := range list {
+		got = append(got, m.Error)
+	}
+	if want := "one|two|lines|temporary failure: reset"; strings.Join(got, "|") != want {
+		t.Errorf("printed %q; want %s", got, want)
+	}
+}
+
 func TestPanicTextHoldsNoValue(t *testing.T) {
 	const canary = "canary-plaintext"
 	for _, v := range []any{canary, errors.New(canary), []byte(canary), struct{ S string }{canary}} {

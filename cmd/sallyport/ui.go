@@ -225,6 +225,13 @@ func messages(err error) []message {
 	var c *config.Error
 	var p *config.PolicyError
 	var findings config.Findings
+	if all, ok := joined(err); ok {
+		var list []message
+		for _, e := range all {
+			list = append(list, messages(e)...)
+		}
+		return list
+	}
 	switch {
 	case err == nil || errors.Is(err, errSaid):
 		return nil
@@ -244,6 +251,16 @@ func messages(err error) []message {
 		list = append(list, message{Type: "error", Error: f.String(), File: f.File, Line: f.Line, Path: f.Path, Policy: f.Policy})
 	}
 	return list
+}
+
+// joined returns the errors that [errors.Join] made one of. An error with several %w
+// has a text of its own and is one.
+func joined(err error) ([]error, bool) {
+	j, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return nil, false
+	}
+	return j.Unwrap(), errors.Join(j.Unwrap()...).Error() == err.Error()
 }
 
 // visible escapes what could hide or imitate in an error's text, as dataset.Escape does,
