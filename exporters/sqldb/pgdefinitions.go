@@ -93,19 +93,19 @@ var pgDefinitions = []struct{ what, sql string }{
 		WHERE c.relkind IN ('r', 'p') AND x.value IS NOT NULL AND ` + pgOwn},
 	{"statistics", `SELECT 'statistics', n.nspname::text, s.stxname::text, pg_get_statisticsobjdef(s.oid) FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE ` + userSpace},
 	{"comments", `SELECT 'comment', n.nspname::text, quote_ident(c.relname), format('COMMENT ON %s %s IS %L', CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
-			WHEN 'i' THEN 'INDEX' WHEN 'I' THEN 'INDEX' WHEN 'c' THEN 'TYPE' WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, ` + pgRel + `, obj_description(c.oid, 'pg_class'))
-		` + pgFromClass + ` WHERE obj_description(c.oid, 'pg_class') IS NOT NULL AND ` + pgOwn},
-	{"comments of columns", `SELECT 'comment', n.nspname::text, format('%I.%I', c.relname, a.attname), format('COMMENT ON COLUMN %s.%I IS %L', ` + pgRel + `, a.attname, col_description(c.oid, a.attnum))
-		` + pgFromClass + ` JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped WHERE col_description(c.oid, a.attnum) IS NOT NULL AND ` + pgOwn},
-	{"comments of constraints", `SELECT 'comment', n.nspname::text, format('constraint %I.%I', c.relname, k.conname), format('COMMENT ON CONSTRAINT %I ON %s IS %L', k.conname, ` + pgRel + `, obj_description(k.oid, 'pg_constraint'))
-		FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE obj_description(k.oid, 'pg_constraint') IS NOT NULL AND ` + pgOwn},
-	{"comments of types", `SELECT 'comment', n.nspname::text, 'type ' || quote_ident(t.typname), format('COMMENT ON %s %I.%I IS %L', CASE t.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END, n.nspname, t.typname, obj_description(t.oid, 'pg_type'))
-		FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.typtype <> 'c' AND obj_description(t.oid, 'pg_type') IS NOT NULL AND ` + userSpace},
-	{"comments of schemas", `SELECT 'comment', n.nspname::text, '', format('COMMENT ON SCHEMA %I IS %L', n.nspname, obj_description(n.oid, 'pg_namespace'))
-		FROM pg_namespace n WHERE n.nspname <> 'public' AND obj_description(n.oid, 'pg_namespace') IS NOT NULL AND ` + userSpace},
+			WHEN 'i' THEN 'INDEX' WHEN 'I' THEN 'INDEX' WHEN 'c' THEN 'TYPE' WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, ` + pgRel + `, de.description)
+		` + pgFromClass + ` JOIN pg_description de ON de.classoid = 'pg_class'::regclass AND de.objoid = c.oid AND de.objsubid = 0 WHERE ` + pgOwn},
+	{"comments of columns", `SELECT 'comment', n.nspname::text, format('%I.%I', c.relname, a.attname), format('COMMENT ON COLUMN %s.%I IS %L', ` + pgRel + `, a.attname, de.description)
+		` + pgFromClass + ` JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped JOIN pg_description de ON de.classoid = 'pg_class'::regclass AND de.objoid = c.oid AND de.objsubid = a.attnum WHERE ` + pgOwn},
+	{"comments of constraints", `SELECT 'comment', n.nspname::text, format('constraint %I.%I', c.relname, k.conname), format('COMMENT ON CONSTRAINT %I ON %s IS %L', k.conname, ` + pgRel + `, de.description)
+		FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_description de ON de.classoid = 'pg_constraint'::regclass AND de.objoid = k.oid AND de.objsubid = 0 WHERE ` + pgOwn},
+	{"comments of types", `SELECT 'comment', n.nspname::text, 'type ' || quote_ident(t.typname), format('COMMENT ON %s %I.%I IS %L', CASE t.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END, n.nspname, t.typname, de.description)
+		FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace JOIN pg_description de ON de.classoid = 'pg_type'::regclass AND de.objoid = t.oid AND de.objsubid = 0 WHERE t.typtype <> 'c' AND ` + userSpace},
+	{"comments of schemas", `SELECT 'comment', n.nspname::text, '', format('COMMENT ON SCHEMA %I IS %L', n.nspname, de.description)
+		FROM pg_namespace n JOIN pg_description de ON de.classoid = 'pg_namespace'::regclass AND de.objoid = n.oid AND de.objsubid = 0 WHERE n.nspname <> 'public' AND ` + userSpace},
 	{"comments of routines", `SELECT 'routine comment', n.nspname::text, format('%I(%s)', p.proname, pg_get_function_identity_arguments(p.oid)),
-			format('COMMENT ON ROUTINE %I.%I(%s) IS %L', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid), obj_description(p.oid, 'pg_proc'))
-		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE obj_description(p.oid, 'pg_proc') IS NOT NULL AND ` + userSpace + ` AND NOT ` + ofExtension("pg_proc", "p.oid")},
+			format('COMMENT ON ROUTINE %I.%I(%s) IS %L', n.nspname, p.proname, pg_get_function_identity_arguments(p.oid), de.description)
+		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_description de ON de.classoid = 'pg_proc'::regclass AND de.objoid = p.oid AND de.objsubid = 0 WHERE ` + userSpace + ` AND NOT ` + ofExtension("pg_proc", "p.oid")},
 	{"schemas", `SELECT 'schema', n.nspname::text, '', format('CREATE SCHEMA %I', n.nspname) FROM pg_namespace n WHERE n.nspname <> 'public' AND ` + userSpace + ` AND NOT ` + ofExtension("pg_namespace", "n.oid")},
 	{"partitions", `SELECT 'partition', n.nspname::text, c.relname::text, format('%I.%I ', pn.nspname, p.relname) || coalesce(pg_get_expr(c.relpartbound, c.oid), '')
 		FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -311,14 +310,14 @@ func (t *tableLayout) pgSequences(values map[[2]string]sequenceValue, run func(w
 		if !f.Identity || c.Type != "smallint" && c.Type != "integer" && c.Type != "bigint" {
 			continue
 		}
-		last, called := fmt.Sprintf("greatest(max(%s), 1)", doubleQuoted(c.Name)), fmt.Sprintf("max(%s) IS NOT NULL", doubleQuoted(c.Name))
+		value := fmt.Sprintf("(SELECT greatest(max(%s), 1) FROM %s), (SELECT max(%s) IS NOT NULL FROM %s)", doubleQuoted(c.Name), t.pgName(), doubleQuoted(c.Name), t.pgName())
 		for _, v := range values {
 			if slices.Equal(v.Owner, []string{a.Schema, a.Table, f.Name}) && v.Last > 0 {
-				last, called = strconv.FormatInt(v.Last, 10), strconv.FormatBool(v.Called)
+				value = fmt.Sprintf("%d, %t", v.Last, v.Called)
 			}
 		}
-		run("sequence of "+t.Stream.Name, fmt.Sprintf("SELECT setval(pg_get_serial_sequence(%s, %s), %s, %s) FROM %s",
-			singleQuoted(t.pgName()), singleQuoted(c.Name), last, called, t.pgName()))
+		run("sequence of "+t.Stream.Name, fmt.Sprintf("SELECT setval(pg_get_serial_sequence(%s, %s), %s)",
+			singleQuoted(t.pgName()), singleQuoted(c.Name), value))
 	}
 }
 

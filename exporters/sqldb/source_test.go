@@ -252,7 +252,7 @@ func TestAStatementTimeoutEndsTheStreamWithAnError(t *testing.T) {
 	t.Parallel()
 	url, _ := pgDatabase(t, `CREATE FUNCTION slow(i integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS 'BEGIN PERFORM pg_sleep(0.02); RETURN i; END';
 		CREATE TABLE t (id integer); INSERT INTO t SELECT generate_series(1, 200000)`)
-	x, err := Postgres.Open(t.Context(), exporters.Config{Options: map[string]any{"url": url, "timeout": 20 * time.Millisecond}})
+	x, err := Postgres.Open(t.Context(), exporters.Config{Options: map[string]any{"url": url, "timeout": 100 * time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}
