@@ -1,5 +1,6 @@
 # make          build, and test
 # make test     what CI runs: format, vet, every test; installs what tests need where it may
+# make race     what goes on at once, under the race detector
 # make demo     take a bucket and a database out, prove it, lose an object, tamper with a copy
 # make bench    measure, beside other tools where they can be had; BENCH_SCALE=0.1 for a tenth of the data
 # make fuzz     fuzz every target for FUZZTIME each
@@ -13,7 +14,8 @@ GO       ?= go
 PREFIX   ?= /usr/local
 BIN      ?= bin/sallyport
 FUZZTIME ?= 30s
-RACE     ?= ./dataset/... ./crypto/... ./archive/... ./audit/... ./transfer/... ./internal/...
+RACE     ?= ./dataset/... ./crypto/... ./archive/... ./audit/... ./transfer/... ./verify/... ./reconcile/... ./retention/... \
+	./exporters/s3/... ./exporters/dir/... ./exporters/memory/... ./internal/...
 KERNELS  ?= ./bench ./archive ./crypto ./dataset ./internal/durable ./internal/spool ./exporters/s3 ./exporters/dir
 
 .PHONY: all build test deps check race test-saas demo bench fuzz crash docs fixtures expressions install clean
@@ -25,6 +27,9 @@ build:
 
 test: deps check
 	bash hack/test.sh ./...
+	$(MAKE) race
+
+race:
 	bash hack/test.sh -race -short $(RACE)
 
 deps:
