@@ -37,6 +37,9 @@ func TestRunThatTakesLongerThanADayIsContinuedAndCompleteInTheEnd(t *testing.T) 
 	clock := &runningClock{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), step: 10 * time.Minute}
 	job := b.job(src)
 	job.Options.Now = clock.time
+	var runs, gaps int // gaps of the run that goes on
+	job.OnRun = func() { runs++; gaps = 0 }
+	job.OnGap = func(dataset.Gap) { gaps++ }
 	d, err := transfer.Export(t.Context(), job)
 	if err != nil {
 		t.Fatal(err)
@@ -47,6 +50,9 @@ func TestRunThatTakesLongerThanADayIsContinuedAndCompleteInTheEnd(t *testing.T) 
 	}
 	if len(all.All) < 3 || d.Manifest.State != archive.Complete || d.Manifest.Counts.Records != 800 {
 		t.Errorf("%d snapshots; the last is %s with %d records", len(all.All), d.Manifest.State, d.Manifest.Counts.Records)
+	}
+	if runs != len(all.All) || gaps != 0 {
+		t.Errorf("%d runs of %d were announced, the last with %d gaps", runs, len(all.All), gaps)
 	}
 	for i, s := range all.All[:len(all.All)-1] {
 		if s.Manifest.State != archive.Incomplete || s.Manifest.Gaps[dataset.ToBeContinued] != 1 {

@@ -31,6 +31,8 @@ type Job struct {
 	TempDir  string            // for spools; empty means the system's
 	Progress *Progress         // nil counts nothing
 	OnGap    func(dataset.Gap) // called for each gap as it is found, from any goroutine; may be nil
+	OnRun    func()            // called as each run begins, before its gaps: a continued export has several; may be nil
+	OnNote   func(string)      // called for what is good to know and no gap, before anything is read; may be nil
 }
 
 // Export reads the source into one snapshot, and returns its decision. A run that
@@ -85,6 +87,14 @@ func (j *Job) run(ctx context.Context, view exporters.Exporter) (d *archive.Deci
 	w, err := archive.Begin(ctx, j.Archive, j.Options)
 	if err != nil {
 		return nil, false, err
+	}
+	if j.OnRun != nil {
+		j.OnRun()
+	}
+	if j.OnNote != nil {
+		for _, bad := range w.Distrusted() {
+			j.OnNote(fmt.Sprintf("not believed, so not built upon: %v", bad))
+		}
 	}
 	e := &engine{Job: j, w: w, view: view, deadline: j.Options.Now().Add(j.Limit), budget: newBudget()}
 	err = e.fill(ctx, chosen, missing)

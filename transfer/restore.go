@@ -16,6 +16,10 @@ import (
 	"github.com/dwp/sallyport/exporters"
 )
 
+// ErrNotInSnapshot says that a snapshot has no such stream, or no record that a filter
+// wants.
+var ErrNotInSnapshot = errors.New("not in the snapshot")
+
 // A Restore fills an empty target from an unlocked snapshot.
 type Restore struct {
 	Snapshot *archive.Snapshot
@@ -64,7 +68,9 @@ type Step struct {
 // maxGaps is how many gaps are kept by name; all are counted and given to OnGap.
 const maxGaps = 10_000
 
-// Run restores. The target is left as it is after an error, marked with the test.
+// Run restores. The target is left as it is after an error, marked with the test. It
+// fails with [ErrNotInSnapshot] if there is no such stream, or no record that the filter
+// wants.
 func (r Restore) Run(ctx context.Context) (*Restored, error) {
 	if r.Progress == nil {
 		r.Progress = new(Progress)
@@ -94,7 +100,7 @@ func (r Restore) Run(ctx context.Context) (*Restored, error) {
 	if err := out.time("finish", func() error { return r.Target.Finish(ctx) }); err != nil {
 		return out, fmt.Errorf("finish target: %w", err)
 	}
-	return out, nil
+	return out, r.Filter.unmatched(out)
 }
 
 func (o *Restored) time(name string, f func() error) error {
@@ -115,7 +121,9 @@ func (r *Restore) entries() ([]*archive.StreamEntry, error) {
 	}
 	for _, name := range r.Filter.Streams {
 		e, err := r.Snapshot.Stream(name)
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("stream %q: %w", name, ErrNotInSnapshot)
+		} else if err != nil {
 			return nil, err
 		}
 		entries = append(entries, e)
@@ -123,8 +131,7 @@ func (r *Restore) entries() ([]*archive.StreamEntry, error) {
 	return entries, nil
 }
 
-// load fills one stream. It fails with [fs.ErrNotExist] if the filter names a key that
-// the snapshot does not have.
+// load fills one stream.
 func (r *Restore) load(ctx context.Context, e *archive.StreamEntry, out *Restored) error {
 	sr := StreamRestored{Name: e.Stream.Name}
 	var readErr error
@@ -174,13 +181,27 @@ func (r *Restore) load(ctx context.Context, e *archive.StreamEntry, out *Restore
 	if !errors.Is(err, readErr) {
 		err = errors.Join(err, readErr) // a target that took the end of the archive for its own
 	}
-	if err != nil {
-		return err
+	return err
+}
+
+// unmatched is an [ErrNotInSnapshot] if records were asked for by name and there were none:
+// an empty target must not look like the answer.
+func (f *Filter) unmatched(out *Restored) error {
+	if f.Prefix == "" && f.Key == "" && f.Version == "" {
+		return nil
 	}
-	if r.Filter.Key != "" && sr.Records == 0 && len(r.Filter.Streams) > 0 {
-		return fmt.Errorf("key %q: %w", r.Filter.Key, fs.ErrNotExist)
+	for _, s := range out.Streams {
+		if s.Records+s.Withheld > 0 {
+			return nil
+		}
 	}
-	return nil
+	var asked []string
+	for _, a := range []struct{ name, value string }{{"prefix", f.Prefix}, {"key", f.Key}, {"version", f.Version}} {
+		if a.value != "" {
+			asked = append(asked, fmt.Sprintf("%s %q", a.name, a.value))
+		}
+	}
+	return fmt.Errorf("no record has %s: %w", strings.Join(asked, ", "), ErrNotInSnapshot)
 }
 
 // match reports whether a record is wanted.

@@ -3,10 +3,12 @@ package transfer_test
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/archive/archivetest"
@@ -159,5 +161,57 @@ func TestAwkwardSourceSurvivesArchiveAndRestore(t *testing.T) {
 		if strings.Contains(string(b.store.Bytes(n)), "letter.pdf") {
 			t.Errorf("%s names a source item", n)
 		}
+	}
+}
+
+func TestRestoreOfWhatIsNotThereFails(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	src := new(memory.Source)
+	src.Generate(dataset.Stream{Name: "objects", Blobs: true}, 3, memory.Object(5, 0, 10))
+	src.Generate(memory.RowStream("rows"), 3, memory.Row(5))
+	d, err := transfer.Export(t.Context(), b.job(src))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, f := range map[string]transfer.Filter{
+		"a key":     {Key: "no such key"},
+		"a prefix":  {Prefix: "no such prefix"},
+		"a version": {Key: "no such key", Version: "7"},
+		"a stream":  {Streams: []string{"no such stream"}},
+		"of two":    {Streams: []string{"rows"}, Prefix: "no such prefix"},
+	} {
+		_, err := (transfer.Restore{Snapshot: b.snapshot(t, d), Target: new(memory.Target), Test: dataset.NewID(), Filter: f}).Run(t.Context())
+		if !errors.Is(err, transfer.ErrNotInSnapshot) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	all := func(string, string) bool { return true } // erased, and so neither loaded nor missing
+	r := transfer.Restore{Snapshot: b.snapshot(t, d), Target: new(memory.Target), Test: dataset.NewID(), Filter: transfer.Filter{Streams: []string{"rows"}, Prefix: "["}, Withhold: all}
+	if out, err := r.Run(t.Context()); err != nil || out.Streams[0].Withheld != 3 {
+		t.Errorf("withheld: %+v, %v", out, err)
+	}
+}
+
+func TestExportSaysWhichDecisionsItDidNotBelieve(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	src := new(memory.Source)
+	src.Generate(memory.RowStream("rows"), 3, memory.Row(5))
+	var notes []string
+	job := b.job(src)
+	job.OnNote = func(text string) { notes = append(notes, text) }
+	if _, err := transfer.Export(t.Context(), job); err != nil || len(notes) > 0 {
+		t.Fatal(err, notes)
+	}
+	forged := archive.DecisionName("memory", archive.NewRunID(time.Now()))
+	if err := b.store.Create(t.Context(), forged, []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := transfer.Export(t.Context(), job); err != nil {
+		t.Fatal(err)
+	}
+	if len(notes) != 1 || !strings.Contains(notes[0], forged) {
+		t.Errorf("notes: %q", notes)
 	}
 }
