@@ -271,12 +271,12 @@ func (t *tools) floorJobs() []job {
 // again, a request or two for each; the goals are about exports that trust the listing.
 func (t *tools) againJobs() []job {
 	first := func(name, metadata string) (func(context.Context) error, command) {
-		again := t.configured(name)
+		again := t.configured(t.at(name))
 		return func(ctx context.Context) error {
 			if _, err := os.Stat(t.at(name, "sallyport")); err == nil {
 				return nil
 			}
-			if err := t.configure(name, metadata); err != nil {
+			if err := t.configure(t.at(name), t.d.bucket(), t.gateway.Endpoint, t.gateway.CA, metadata); err != nil {
 				return err
 			}
 			m, err := again.run(ctx)
@@ -308,9 +308,12 @@ func (t *tools) againJobs() []job {
 }
 
 // configure writes a configuration for what the command line cannot say.
-func (t *tools) configure(name, metadata string) error {
-	if err := os.MkdirAll(t.at(name), 0o700); err != nil {
+func (b *bench) configure(work, bucket, endpoint, ca, metadata string) error {
+	if err := os.MkdirAll(work, 0o700); err != nil {
 		return err
+	}
+	if ca != "" {
+		ca = ", ca: " + ca
 	}
 	text := fmt.Sprintf(`version: 1
 store: %s
@@ -320,13 +323,17 @@ services:
     owner: bench
     classification: OFFICIAL
     exporter: s3
-    with: {bucket: %s, endpoint: %q, ca: %s, metadata: %s}
-`, t.at(name, "sallyport", "store"), t.keys.recipients, t.keys.signing, t.keys.allowed, t.d.bucket(), t.gateway.Endpoint, t.gateway.CA, metadata)
-	return os.WriteFile(t.at(name, "sallyport.yaml"), []byte(text), 0o600)
+    with: {bucket: %s, endpoint: %q, metadata: %s%s}
+`, filepath.Join(work, "sallyport", "store"), b.keys.recipients, b.keys.signing, b.keys.allowed, bucket, endpoint, metadata, ca)
+	return os.WriteFile(filepath.Join(work, "sallyport.yaml"), []byte(text), 0o600)
 }
 
-// configured returns an export by that configuration.
-func (t *tools) configured(name string) command {
-	return command{env: t.credentials(), argv: []string{t.binary, "export", "--quiet", "--config", t.at(name, "sallyport.yaml"),
-		"--state", t.at(name, "sallyport", "state"), "bench"}}
+// configured returns an export by the configuration in a work folder.
+func (b *bench) configured(work string) command {
+	c := command{argv: []string{b.binary, "export", "--quiet", "--config", filepath.Join(work, "sallyport.yaml"),
+		"--state", filepath.Join(work, "sallyport", "state"), "bench"}}
+	if b.gateway != nil {
+		c.env = b.credentials()
+	}
+	return c
 }

@@ -5,9 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -109,20 +109,23 @@ func (b *bench) memoryOf(ctx context.Context, objects int, size int64, then []st
 		return nil, err
 	}
 	defer os.RemoveAll(work)
+	if err := b.configure(work, "generated", at, "", "with-bytes"); err != nil {
+		return nil, err
+	}
 	env := []string{"AWS_ACCESS_KEY_ID=bench", "AWS_SECRET_ACCESS_KEY=bench"}
-	for i, name := range append([]string{"export"}, then...) {
-		var args []string
-		what := name
-		switch name {
+	for i, what := range append([]string{"export"}, then...) {
+		var c command
+		switch what {
 		case "export":
-			args = []string{"s3://generated?" + url.Values{"endpoint": {at}}.Encode()}
+			c = b.configured(work)
 			if i > 0 {
 				what = "export, nothing changed"
 			}
 		case "restore":
-			args = []string{"--to", work + "/restored", "bench@latest"}
+			c = b.sallyportCommand(work, "restore", "--to", filepath.Join(work, "restored"), "bench@latest")
+		default:
+			c = b.sallyportCommand(work, what)
 		}
-		c := b.sallyportCommand(work, append([]string{name}, args...)...)
 		c.env = append(c.env, env...)
 		m, err := c.run(ctx)
 		if err != nil {
