@@ -55,7 +55,9 @@ func TestPurgeOfABucketWithVersionsAndLocks(t *testing.T) {
 	put("versions", old.Add(2*time.Hour), func(o *s3server.Object) { o.DeleteMarker, o.Body = true, nil })
 	put("reopened", old, nil)
 	put("reopened", young, nil)
-	put("locked", old, func(o *s3server.Object) { o.Retention = s3server.Retention{Mode: "COMPLIANCE", Until: time.Now().AddDate(1, 0, 0)} })
+	put("locked", old, func(o *s3server.Object) {
+		o.Retention = s3server.Retention{Mode: "COMPLIANCE", Until: time.Now().AddDate(1, 0, 0)}
+	})
 	put("held", old, func(o *s3server.Object) { o.LegalHold = true })
 	before := len(s.Versions("source"))
 
