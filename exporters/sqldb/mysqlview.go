@@ -279,9 +279,16 @@ func (t *mysqlTable) findTies(ctx context.Context, c *sql.Conn) (*ties, error) {
 // mysqlRead yields the rows that fulfil where, over the text protocol if there are no
 // arguments. lock is put behind the statement.
 func mysqlRead(ctx context.Context, c *sql.Conn, t *mysqlTable, where string, args []any, ties *ties, lock string, yield func(dataset.Record, error) bool) (more bool, err error) {
-	list := t.selectList()
+	read := &t.table
+	if lock == "" {
+		read = read.mysqlGuard()
+	}
+	list := read.selectList()
 	if ties.any() {
 		list += ", " + t.rowHash() + " AS h"
+	}
+	if read.size != "" {
+		list += ", " + read.size
 	}
 	query := "SELECT " + list + " FROM " + t.from + " AS t" + where
 	switch {
@@ -301,7 +308,7 @@ func mysqlRead(ctx context.Context, c *sql.Conn, t *mysqlTable, where string, ar
 		return false, mysqlDenied(t.stream.Name, err)
 	}
 	defer rows.Close()
-	more, err = scanRows(ctx, rows, &t.table, ties, true, yield)
+	more, err = scanRows(ctx, rows, read, ties, true, yield)
 	return more, mysqlError(err)
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -65,7 +66,11 @@ func (v *pgView) readStream(ctx context.Context, s dataset.Stream, q exporters.Q
 			return true
 		}
 	}
-	more, err = pgCopyOut(ctx, c, &t.table, where, ties, v.ascii, yield)
+	read, err := t.guard(ctx, c)
+	if err != nil {
+		return false, err
+	}
+	more, err = pgCopyOut(ctx, c, read, where, ties, v.ascii, yield)
 	return more && !stopped, err
 }
 
@@ -88,6 +93,9 @@ func pgCopyOut(ctx context.Context, c *pgx.Conn, t *table, where string, ties *t
 	list := t.selectList()
 	if ties.any() {
 		list = strings.TrimPrefix(list+", "+rowHash, ", ")
+	}
+	if t.size != "" {
+		list += ", " + t.size
 	}
 	sql := "SELECT " + list + " FROM " + t.from + " AS t" + where
 	switch {
@@ -161,12 +169,20 @@ func (w *copyReader) row(line []byte) (dataset.Record, error) {
 		switch {
 		case tab >= 0:
 			cell, line = line[:tab], line[tab+1:]
-		case i < len(b.t.columns)-1 || w.ties.any():
+		case i < len(b.t.columns)-1 || w.ties.any() || b.t.size != "":
 			return dataset.Record{}, fmt.Errorf("row ends after column %d", i+1)
 		default:
 			cell, line = line, nil
 		}
 		w.cell(cell)
+	}
+	if b.t.size != "" {
+		i := bytes.LastIndexByte(line, '\t')
+		size, err := strconv.ParseInt(string(line[i+1:]), 10, 64)
+		if err != nil {
+			return dataset.Record{}, fmt.Errorf("size of a row: %w", err)
+		}
+		b.size, line = size, line[:max(i, 0)]
 	}
 	if w.ties.any() {
 		tie = w.ties.of(line)

@@ -58,7 +58,8 @@ type pgTable struct {
 	denied  bool
 	split   bool // its key can be compared by operators of pg_catalog
 	mu      sync.Mutex
-	ties    *ties // of keyless tables, once known
+	ties    *ties  // of keyless tables, once known
+	read    *table // as which it is read, once known; see guard
 }
 
 // pgConnect opens a session.

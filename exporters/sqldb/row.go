@@ -46,6 +46,10 @@ type table struct {
 	from    string // quoted name, with ONLY where descendants do not belong to it
 	columns []column
 	key     []int // indexes into columns of the primary key; empty: keyless
+
+	// size is an SQL expression of the bytes of a row, which then comes as its last
+	// column, if rows may be too large. See guarded.
+	size string
 }
 
 // newTable joins a stream and its columns, which must be those of its schema.
@@ -104,6 +108,7 @@ type builder struct {
 	canon   []byte
 	scratch []byte
 	next    int   // column
+	size    int64 // of the row, if known and larger than its data
 	err     error // the first value that could not be written
 	seen    *ordinals
 }
@@ -115,7 +120,7 @@ func newBuilder(t *table, seen *ordinals) *builder {
 }
 
 func (b *builder) begin() {
-	b.data, b.next, b.err = b.data[:0], 0, nil
+	b.data, b.next, b.err, b.size = b.data[:0], 0, nil, 0
 }
 
 // open begins the value of the next column.
@@ -247,9 +252,9 @@ func (b *builder) finish(tie string) (dataset.Record, error) {
 	if b.err != nil {
 		r.Gap = &dataset.Gap{Stream: r.Stream, Key: r.Key, Ordinal: r.Ordinal, Code: dataset.Malformed, Detail: b.err.Error()}
 		r.Data = nil
-	} else if len(b.data) > maxRecord {
+	} else if size := max(b.size, int64(len(b.data))); size > maxRecord {
 		r.Gap = &dataset.Gap{Stream: r.Stream, Key: r.Key, Ordinal: r.Ordinal, Code: dataset.TooLarge,
-			Detail: fmt.Sprintf("row of %d bytes", len(b.data))}
+			Detail: fmt.Sprintf("row of %d bytes", size)}
 		r.Data = nil
 	}
 	return r, nil

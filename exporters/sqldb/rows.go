@@ -27,6 +27,10 @@ func scanRows(ctx context.Context, rows *sql.Rows, t *table, ties *ties, raw boo
 	} else if n == 0 {
 		return false, errors.New("table without columns")
 	}
+	var size int64
+	if t.size != "" {
+		pointers = append(pointers, &size)
+	}
 	b := newBuilder(t, ties.counter())
 	for rows.Next() {
 		if err := ctx.Err(); err != nil {
@@ -46,6 +50,7 @@ func scanRows(ctx context.Context, rows *sql.Rows, t *table, ties *ties, raw boo
 				b.text(bytes[i])
 			}
 		}
+		b.size = size
 		tie := ""
 		if ties.any() {
 			tie = ties.of([]byte(hash.String))

@@ -36,9 +36,10 @@ type sqliteView struct {
 
 type sqliteTable struct {
 	table
-	order string // expressions of the order in which rows are read, or empty
-	mu    sync.Mutex
-	ties  *ties
+	readAs *table // once known; see guard
+	order  string // expressions of the order in which rows are read, or empty
+	mu     sync.Mutex
+	ties   *ties
 }
 
 // sqlitePath is the file that an address names.
@@ -235,8 +236,15 @@ func (t *sqliteTable) findTies(ctx context.Context, c *sql.Conn) (*ties, error) 
 // read yields the rows that fulfil where. The driver interrupts all of a connection's
 // statements when one context ends, so ctx is looked at between rows instead.
 func (t *sqliteTable) read(ctx context.Context, c *sql.Conn, where string, args []any, ties *ties, yield func(dataset.Record, error) bool) (more bool, err error) {
-	list := make([]string, len(t.columns))
-	for i, col := range t.columns {
+	read, err := t.guard(ctx, c)
+	if err != nil {
+		return false, err
+	}
+	list := make([]string, len(read.columns))
+	for i, col := range read.columns {
+		if list[i] = col.expr; col.expr != col.ident {
+			continue // guarded
+		}
 		list[i] = "+t." + col.expr // the plus hides the declared type, by which the driver would parse dates
 	}
 	order := t.order
@@ -245,6 +253,9 @@ func (t *sqliteTable) read(ctx context.Context, c *sql.Conn, where string, args 
 	}
 	if ties.many() {
 		order = t.rowHash()
+	}
+	if read.size != "" {
+		list = append(list, read.size)
 	}
 	if order != "" {
 		order = " ORDER BY " + order
@@ -255,7 +266,7 @@ func (t *sqliteTable) read(ctx context.Context, c *sql.Conn, where string, args 
 		return false, err
 	}
 	defer rows.Close()
-	return scanRows(ctx, rows, &t.table, ties, false, yield)
+	return scanRows(ctx, rows, read, ties, false, yield)
 }
 
 // Count implements [exporters.Counter], within the transaction.
