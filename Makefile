@@ -39,8 +39,9 @@ check:
 	test -z "$$(gofmt -l .)" || { gofmt -l . && false; }
 	$(GO) vet ./...
 
-test-saas: deps
-	SALLYPORT_TEST_SAAS=1 bash hack/test.sh -timeout 60m ./exporters/rest/... ./cmd/sallyport
+test-saas:
+	SALLYPORT_TEST_SAAS=1 bash hack/deps.sh
+	SALLYPORT_TEST_SAAS=1 bash hack/test.sh -timeout 60m ./exporters/rest/... ./fixtures/saas ./cmd/sallyport
 
 demo: build
 	rm -rf bin/demo

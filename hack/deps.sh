@@ -9,6 +9,7 @@ wanted=(
 	systemd-analyze:systemd sqlite3:sqlite3 psql:postgresql-client mariadb:mariadb-client
 )
 servers=(postgresql mariadb-server)
+products=(mediawiki php-cli php-sqlite3) # of make test-saas
 
 missing=()
 for w in "${wanted[@]}"; do
@@ -16,6 +17,7 @@ for w in "${wanted[@]}"; do
 done
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=("${servers[0]}")
 [[ -x /usr/sbin/mariadbd ]] || missing+=("${servers[1]}")
+[[ -z ${SALLYPORT_TEST_SAAS:-} || -e /usr/share/mediawiki/api.php ]] || missing+=("${products[@]}")
 [[ ${#missing[@]} -gt 0 ]] || exit 0
 
 sudo=()
