@@ -106,7 +106,7 @@ func (s *session) lastCertificate(ctx context.Context, service string, wanted fu
 		return nil, err
 	}
 	for _, b := range bad {
-		s.note("passed over: %v", b)
+		s.warn(fmt.Errorf("passed over: %w", b))
 	}
 	var last *verify.StoredCertificate
 	for n := range all {

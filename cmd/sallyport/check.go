@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -20,6 +22,7 @@ func checkCommand() command {
 			"accepts are remembered: a later check fails if the store shows an older state.",
 		uses: []flagGroup{configFlags, storeFlags},
 		flags: []cli.Flag{
+			&cli.BoolFlag{Name: "bundle", Usage: "the store is the data folder of a bundle, which holds the packs of its newest snapshot only"},
 			&cli.BoolFlag{Name: "quick", Usage: "read no packs: only look whether they are there, in their size"},
 			&cli.IntFlag{Name: "sample", Usage: "read `PERCENT` of the packs, chosen at random"},
 			&cli.DurationFlag{Name: "max-age", Usage: "fail if the newest snapshot of a service is older"},
@@ -35,7 +38,7 @@ func runCheck(ctx context.Context, i *invocation) error {
 		return err
 	}
 	defer s.close()
-	c := verify.Check{Archive: s.archive, Quick: i.c.Bool("quick"), MaxAge: i.c.Duration("max-age"), Now: time.Now()}
+	c := verify.Check{Archive: s.archive, Bundle: i.c.Bool("bundle"), Quick: i.c.Bool("quick"), MaxAge: i.c.Duration("max-age"), Now: time.Now()}
 	if p := i.c.Int("sample"); i.c.IsSet("sample") {
 		if p < 1 || p > 100 {
 			return usage("", "--sample wants a percentage from 1 to 100, not %d", p)
@@ -44,6 +47,14 @@ func runCheck(ctx context.Context, i *invocation) error {
 			c.Sample = float64(p) / 100
 		}
 	}
+	switch {
+	case c.MaxAge < 0:
+		return usage("", "--max-age wants an age, not %s", c.MaxAge)
+	case i.c.IsSet("max-age") && c.MaxAge == 0:
+		return usage("", "--max-age 0s would accept no snapshot at all")
+	case c.Quick && c.Sample > 0:
+		return usage("", "--quick reads no packs, so there is no --sample of them")
+	}
 	for _, ref := range i.args() {
 		_, d, err := s.find(ctx, ref)
 		if err != nil {
@@ -51,8 +62,10 @@ func runCheck(ctx context.Context, i *invocation) error {
 		}
 		c.Only = append(c.Only, d.Hash)
 	}
-	if c.Pins, err = s.pins(); err != nil {
-		return err
+	if !c.Bundle { // which is of its time, and no rollback of the store that it comes from
+		if c.Pins, err = s.pins(); err != nil {
+			return err
+		}
 	}
 	expected, err := expectations(i.c.StringSlice("expect"))
 	if err != nil {
@@ -70,15 +83,37 @@ func runCheck(ctx context.Context, i *invocation) error {
 		return err
 	}
 	findings := append(r.Findings, unmet(r, expected)...)
+	if r.Freshness == verify.NotRun && len(expected) > 0 { // what is expected pins the store too
+		r.Freshness = verify.Pass
+	}
+	if r.Freshness == verify.Pass && len(findings) > len(r.Findings) {
+		r.Freshness = verify.Fail
+	}
+	r.Findings = findings
 	s.printCheck(r, findings)
 	i.result = r
 	switch {
 	case len(findings) > 0:
-		return errors.Join(err, &exitError{code: exitIntegrity, err: fmt.Errorf("%w: %s", errSaid, count(len(findings), "finding"))})
-	case err != nil:
+		said := &exitError{code: exitIntegrity, err: fmt.Errorf("%w: %s", errSaid, count(len(findings), "finding"))}
+		if !c.Bundle && s.insideBag() {
+			said.hint = "if this is the data folder of a bundle, say so with --bundle"
+		}
+		return errors.Join(said, err)
+	case err != nil, c.Bundle:
 		return err
 	}
 	return s.accept(r, c.Pins)
+}
+
+// insideBag reports whether the store looks like the payload of a bag. That is for a hint
+// alone: a check that looked at less because of a file would do what an attacker likes.
+func (s *session) insideBag() bool {
+	at, err := s.storeLocation()
+	if err != nil {
+		return false
+	}
+	_, err = os.Stat(filepath.Join(filepath.Clean(string(at)), "..", "bagit.txt"))
+	return err == nil
 }
 
 // expectations parses the manifests that must be there.
@@ -111,9 +146,12 @@ func unmet(r *verify.CheckReport, expected []dataset.Hash) []verify.Finding {
 }
 
 func (s *session) printCheck(r *verify.CheckReport, findings []verify.Finding) {
-	if r.Freshness == verify.NotRun {
+	switch {
+	case r.Freshness == verify.NotRun && s.c.Bool("bundle"):
+		s.printf("freshness: not checked: a bundle is of its time\n")
+	case r.Freshness == verify.NotRun:
 		s.printf("freshness: not checked: this host has not seen the store before, and --expect was not given\n")
-	} else {
+	default:
 		s.printf("freshness: %s\n", r.Freshness)
 	}
 	for _, f := range findings {
@@ -124,7 +162,7 @@ func (s *session) printCheck(r *verify.CheckReport, findings []verify.Finding) {
 		s.printf("%s\n", visible(f.String()))
 	}
 	for _, n := range r.Notes {
-		s.note("%s", visible(n))
+		s.printf("note: %s\n", visible(n)) // also with --quiet: what was not checked is part of the answer
 	}
 	for _, svc := range r.Services {
 		s.printf("%s: %s, %s\n", svc.Service, count(len(svc.Snapshots), "snapshot"), count(len(svc.Heads), "head"))

@@ -86,13 +86,21 @@ func (c command) cli(u *ui) *cli.Command {
 		out.Flags = append(out.Flags, group()...)
 	}
 	out.Flags = append(slices.Clone(c.flags), out.Flags...)
+	var required []string
 	for _, f := range out.Flags {
-		addVariable(f)
+		if addVariable(f); isRequired(f) {
+			required = append(required, f.Names()[0])
+		}
 	}
 	out.Action = func(ctx *cli.Context) error {
 		u.json, u.quiet, u.verbose, u.noBars = ctx.Bool("json"), ctx.Bool("quiet"), ctx.Bool("verbose"), ctx.Bool("no-progress")
 		if err := c.checkArguments(ctx); err != nil {
 			return err
+		}
+		for _, name := range required {
+			if !ctx.IsSet(name) {
+				return usage("see "+ctx.Command.HelpName+" --help", "%s wants --%s", ctx.Command.HelpName, name)
+			}
 		}
 		return c.run(ctx.Context, &invocation{ui: u, c: ctx})
 	}
@@ -116,6 +124,20 @@ func addVariable(f cli.Flag) {
 	case *cli.DurationFlag:
 		f.EnvVars = name
 	}
+}
+
+// isRequired reports whether a flag must be given. It takes that from the library, which
+// would complain before it is known how to print a complaint, and with another exit code.
+func isRequired(f cli.Flag) (required bool) {
+	switch f := f.(type) {
+	case *cli.StringFlag:
+		required, f.Required = f.Required, false
+	case *cli.PathFlag:
+		required, f.Required = f.Required, false
+	case *cli.StringSliceFlag:
+		required, f.Required = f.Required, false
+	}
+	return required
 }
 
 // checkArguments notices flags behind the first argument, which the library takes for

@@ -46,6 +46,9 @@ func runRestore(ctx context.Context, i *invocation) (err error) {
 	}
 	with := map[string]any{}
 	if f := i.c.String("format"); f != "" {
+		if f != "jsonl" && f != "csv" {
+			return usage("the formats are jsonl and csv", "--format %s: no such format", f)
+		}
 		with["format"] = f
 	}
 	for _, name := range []string{"with-locks", "with-policies"} {
@@ -73,6 +76,9 @@ func runRestore(ctx context.Context, i *invocation) (err error) {
 	stop := s.watch("restore", "record", p)
 	out, err := r.Run(ctx)
 	stop()
+	if errors.Is(err, transfer.ErrNotInSnapshot) {
+		err = notFound(err)
+	}
 	if err == nil {
 		err = s.printRestored(out, p)
 	}

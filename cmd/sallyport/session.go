@@ -345,7 +345,7 @@ func (s *session) snapshots(ctx context.Context, service string) (*archive.Snaps
 		return nil, err
 	}
 	for _, bad := range all.Bad {
-		s.note("passed over: %v", bad)
+		s.warn(fmt.Errorf("passed over: %w", bad))
 	}
 	return all, nil
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/exporters"
 	"github.com/dwp/sallyport/internal/config"
 )
@@ -67,6 +68,9 @@ func (s *session) source(arg string) (source, error) {
 	name := s.c.String("service")
 	if name == "" {
 		name = serviceName(arg)
+	}
+	if err := archive.CheckService(name); err != nil {
+		return source{}, usage("--service NAME gives it another", "%w", err)
 	}
 	return source{name: name, kind: k, options: options, classification: string(class)}, nil
 }
