@@ -130,7 +130,10 @@ func (s *session) logEvent(ctx context.Context, e audit.Event) *archive.Checkpoi
 		return nil
 	}
 	head, err := l.Publish(ctx)
-	if err != nil {
+	if errors.Is(err, audit.ErrInconsistent) { // rolled back or forked: not a matter of trying again
+		s.late = append(s.late, err)
+		return nil
+	} else if err != nil {
 		s.note("%v", err) // queued
 		return nil
 	}

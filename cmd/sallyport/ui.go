@@ -34,7 +34,8 @@ type ui struct {
 	quiet    bool // no notes
 	verbose  bool // details too
 	noBars   bool
-	result   any // of the summary
+	result   any     // of the summary
+	late     []error // what is wrong beside what the command did; it sets the exit code too
 
 	display *progress.Display // nil until progress was asked for
 }
@@ -202,8 +203,13 @@ func cells(texts []string) table.Row {
 func (u *ui) finish(ctx context.Context, err error) int {
 	u.display.Close()
 	u.display = nil
+	said := messages(err)
+	for _, l := range u.late {
+		said = append(said, messages(l)...)
+		err = errors.Join(err, l)
+	}
 	exit := exitOf(ctx, err)
-	for _, m := range messages(err) {
+	for _, m := range said {
 		u.emit(m)
 		if !u.json {
 			fmt.Fprintf(u.err, "sallyport: %s: %s\n", colourWord(u.err, "error", text.FgRed), m.Error)
