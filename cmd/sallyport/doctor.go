@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dwp/sallyport/archive"
@@ -125,12 +126,8 @@ func (d *doctor) clock(ctx context.Context) (string, error) {
 	return "agrees with the store's", nil
 }
 
-// roleNamespaces are what each role signs.
-var roleNamespaces = map[config.Role][]string{
-	config.Exporter: {"sallyport-intent", "sallyport-keys", "sallyport-manifest"},
-	config.Verifier: {"sallyport-verified", "sallyport-certificate", "sallyport-keys"},
-	config.Keeper:   {"sallyport-abort", "sallyport-expiry", "sallyport-ledger"},
-}
+// roleSigns are what each role signs.
+var roleSigns = map[config.Role][]string{config.Exporter: exporterSigns, config.Verifier: verifierSigns, config.Keeper: keeperSigns}
 
 // signs makes sure that the signing key opens, and is believed for what the role signs
 // and for nothing of the other roles.
@@ -140,14 +137,14 @@ func (d *doctor) signs() (string, error) {
 		return "", err
 	}
 	var wrong []error
-	for role, namespaces := range roleNamespaces {
-		for _, ns := range namespaces {
-			may := d.archive.Trust.Allows(ns, k.PublicKey())
+	for role, list := range roleSigns {
+		for _, what := range list {
+			may := d.archive.Trust.Allows("sallyport-"+what, k.PublicKey())
 			switch {
 			case !may && (d.role == role || d.role == ""):
-				wrong = append(wrong, fmt.Errorf("allowed_signers does not believe this key for %s", ns))
-			case may && d.role != "" && d.role != role && ns != "sallyport-keys":
-				wrong = append(wrong, fmt.Errorf("allowed_signers believes this key for %s, which is for the %s", ns, role))
+				wrong = append(wrong, fmt.Errorf("allowed_signers does not believe this key for sallyport-%s", what))
+			case may && d.role != "" && !slices.Contains(roleSigns[d.role], what):
+				wrong = append(wrong, fmt.Errorf("allowed_signers believes this key for sallyport-%s, which is for the %s", what, role))
 			}
 		}
 	}

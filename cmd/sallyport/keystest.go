@@ -79,8 +79,9 @@ func (s *session) signingTest() keyTest {
 		return t
 	}
 	t.Key = k.Fingerprint()
-	for _, namespaces := range roleNamespaces {
-		for _, ns := range namespaces {
+	for _, list := range roleSigns {
+		for _, what := range list {
+			ns := "sallyport-" + what
 			if !s.archive.Trust.Allows(ns, k.PublicKey()) {
 				continue
 			}
