@@ -411,6 +411,12 @@ func TestResumedRunReadsOnlyWhatIsNotDurable(t *testing.T) {
 	for _, data := range c.Objects {
 		total += int64(len(data))
 	}
+	h.store.Fault = func(_ int, op, name string) archivetest.Verdict {
+		if archive.ParseName(name).Class == archive.DecisionObject && op == "create" {
+			return archivetest.Stop
+		}
+		return archivetest.Works
+	}
 	state := t.TempDir()
 	run, err := archive.Begin(t.Context(), h.Archive, h.Options(service, state))
 	if err != nil {
@@ -419,12 +425,6 @@ func TestResumedRunReadsOnlyWhatIsNotDurable(t *testing.T) {
 	read, err := archivetest.Fill(t.Context(), run, c)
 	if err != nil || read != total {
 		t.Fatalf("first attempt read %d of %d, %v", read, total, err)
-	}
-	h.store.Fault = func(_ int, op, name string) archivetest.Verdict {
-		if archive.ParseName(name).Class == archive.DecisionObject && op == "create" {
-			return archivetest.Stop
-		}
-		return archivetest.Works
 	}
 	if _, err := run.Commit(t.Context(), archive.Summary{}); err == nil {
 		t.Fatal("committed in a world that had stopped")
