@@ -79,23 +79,28 @@ type SignedErasure struct {
 // A Register is the erasures of a service.
 type Register struct {
 	Erasures []SignedErasure // oldest first
+	Junk     []error         // what lies among them and is validly signed by nobody who may
 
 	named map[dataset.Hash]bool // those whose packs are known
 }
 
-// Register reads the erasures of a service. Whatever lies among them and cannot be
-// trusted fails it: it may be an erasure.
+// Register reads the erasures of a service. What lies among them and is not validly signed
+// is none, because an erasure is stored after its signature: it is reported, so that
+// nobody can stop restores by writing junk.
 func (o *Office) Register(ctx context.Context, service string) (*Register, error) {
-	docs, err := folder(ctx, o.Archive, service, "erasures")
+	docs, junk, err := tolerant(ctx, o.Archive, service, "erasures")
 	if err != nil {
 		return nil, err
 	}
-	r := &Register{named: map[dataset.Hash]bool{}}
+	r := &Register{Junk: junk, named: map[dataset.Hash]bool{}}
 	more := map[dataset.Hash][]dataset.Hash{}
 	for _, d := range docs {
 		if d.format == packsFormat {
 			var p ErasurePacks
-			if _, err := o.verified(ctx, service, nsErasure, d, &p, &p.head, packsFormat, func() archive.Time { return p.Recorded }); err != nil {
+			if _, err := o.verified(ctx, service, nsErasure, d, &p, &p.head, packsFormat, func() archive.Time { return p.Recorded }); isJunk(err) {
+				r.Junk = append(r.Junk, err)
+				continue
+			} else if err != nil {
 				return nil, err
 			}
 			for _, e := range p.Erasures {
@@ -106,7 +111,10 @@ func (o *Office) Register(ctx context.Context, service string) (*Register, error
 		}
 		e := SignedErasure{Hash: d.hash}
 		e.Signer, err = o.verified(ctx, service, nsErasure, d, &e.Erasure, &e.head, erasureFormat, func() archive.Time { return e.Recorded })
-		if err != nil {
+		if isJunk(err) {
+			r.Junk = append(r.Junk, err)
+			continue
+		} else if err != nil {
 			return nil, err
 		}
 		if e.Named {

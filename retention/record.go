@@ -130,32 +130,60 @@ type stored struct {
 
 // folder reads all documents of a folder, not yet verified. Every one must be whole.
 func folder(ctx context.Context, a *archive.Archive, service, name string) ([]stored, error) {
-	var list []stored
+	list, junk, err := tolerant(ctx, a, service, name)
+	if err == nil && len(junk) > 0 {
+		err = junk[0]
+	}
+	return list, err
+}
+
+// tolerant is folder where junk may be passed over: it comes back, named.
+func tolerant(ctx context.Context, a *archive.Archive, service, name string) (list []stored, junk []error, err error) {
 	for info, err := range a.Store.List(ctx, service+"/"+name+"/") {
 		if err != nil {
-			return nil, fmt.Errorf("list %s of %s: %w", name, service, err)
-		}
-		if info.Marker {
-			return nil, &archive.IntegrityError{Name: info.Name, Err: errors.New("was deleted")}
+			return nil, nil, fmt.Errorf("list %s of %s: %w", name, service, err)
 		}
 		n := archive.ParseName(info.Name)
 		if info.Later || n.Class == archive.Junk {
 			continue // the oldest version counts; a check reports the others
 		}
-		doc, err := a.Read(ctx, info.Name)
-		if errors.Is(err, fs.ErrNotExist) {
-			err = &archive.IntegrityError{Name: info.Name, Err: errors.New("is listed and not there")}
+		d, err := read(ctx, a, info)
+		switch {
+		case isJunk(err):
+			junk = append(junk, err)
+		case err != nil:
+			return nil, nil, fmt.Errorf("read %s: %w", info.Name, err)
+		default:
+			list = append(list, *d)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", info.Name, err)
-		}
-		var f struct {
-			Format string `json:"format"`
-		}
-		if err := json.Unmarshal(doc, &f); err != nil {
-			return nil, &archive.IntegrityError{Name: info.Name, Err: err}
-		}
-		list = append(list, stored{info.Name, n.Hash, doc, f.Format})
 	}
-	return list, nil
+	return list, junk, nil
+}
+
+// isJunk reports whether an error says that stored bytes are not what they should be, as
+// opposed to that they could not be read.
+func isJunk(err error) bool {
+	var damage *archive.DamageError
+	var integrity *archive.IntegrityError
+	return errors.As(err, &damage) || errors.As(err, &integrity)
+}
+
+func read(ctx context.Context, a *archive.Archive, info archive.Info) (*stored, error) {
+	if info.Marker {
+		return nil, &archive.IntegrityError{Name: info.Name, Err: errors.New("was deleted")}
+	}
+	doc, err := a.Read(ctx, info.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = &archive.IntegrityError{Name: info.Name, Err: errors.New("is listed and not there")}
+	}
+	if err != nil {
+		return nil, err
+	}
+	var f struct {
+		Format string `json:"format"`
+	}
+	if err := json.Unmarshal(doc, &f); err != nil {
+		return nil, &archive.IntegrityError{Name: info.Name, Err: err}
+	}
+	return &stored{info.Name, archive.ParseName(info.Name).Hash, doc, f.Format}, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -76,13 +77,15 @@ func sortedHashes(set map[dataset.Hash]bool) []dataset.Hash {
 
 // Avoid returns the packs that no export may reuse: those that hold what was purged or
 // erased, and those that a verifier found damaged. Whoever exports needs no key for it.
-// stop says that nothing at all may be reused, because an erasure is recorded whose packs
-// nobody has named yet.
-func (o *Office) Avoid(ctx context.Context, service string) (packs map[dataset.Hash]bool, stop bool, err error) {
+// Where there are doubts nothing at all may be reused: an erasure is recorded whose packs
+// nobody has named yet, or something cannot be trusted.
+func (o *Office) Avoid(ctx context.Context, service string) (packs map[dataset.Hash]bool, doubts []error, err error) {
 	packs = map[dataset.Hash]bool{}
 	plans, err := o.Plans(ctx, service)
-	if err != nil {
-		return nil, false, err
+	if isJunk(err) {
+		doubts = append(doubts, err)
+	} else if err != nil {
+		return nil, nil, err
 	}
 	for _, p := range plans {
 		for _, h := range p.Packs {
@@ -91,17 +94,20 @@ func (o *Office) Avoid(ctx context.Context, service string) (packs map[dataset.H
 	}
 	register, err := o.Register(ctx, service)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
+	doubts = append(doubts, register.Junk...)
 	for _, e := range register.Erasures {
-		stop = stop || !register.named[e.Hash]
+		if !register.named[e.Hash] {
+			doubts = append(doubts, fmt.Errorf("nobody has named the packs of erasure %s yet; sallyport erasure apply does", e.Hash))
+		}
 		for _, h := range e.Packs {
 			packs[h] = true
 		}
 	}
 	records, _, err := verify.ReadVerified(ctx, o.Archive, service)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	for _, list := range records {
 		for _, r := range list {
@@ -110,5 +116,5 @@ func (o *Office) Avoid(ctx context.Context, service string) (packs map[dataset.H
 			}
 		}
 	}
-	return packs, stop, nil
+	return packs, doubts, nil
 }

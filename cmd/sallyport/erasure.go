@@ -222,6 +222,9 @@ func (s *session) withhold(ctx context.Context, service string, open *crypto.Ope
 	if err != nil {
 		return nil, err
 	}
+	for _, junk := range r.Junk {
+		s.note("no erasure, though it lies among them: %v", junk)
+	}
 	return o.Withhold(ctx, service, r)
 }
 
@@ -229,13 +232,13 @@ func (s *session) withhold(ctx context.Context, service string, open *crypto.Ope
 // verifier found damaged.
 func (s *session) avoid(ctx context.Context, o *archive.Options) error {
 	desk := retention.Office{Archive: s.archive}
-	packs, all, err := desk.Avoid(ctx, o.Service)
+	packs, doubts, err := desk.Avoid(ctx, o.Service)
 	if err != nil {
 		return err
 	}
 	o.Avoid = packs
-	if all {
-		s.note("%s: an erasure is on record whose packs nobody has named yet, so everything is read again", o.Service)
+	if len(doubts) > 0 {
+		s.note("%s: everything is read again: %s", o.Service, visible(errors.Join(doubts...).Error()))
 		o.Reuse = time.Nanosecond
 	}
 	return nil
