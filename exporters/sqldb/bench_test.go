@@ -32,7 +32,7 @@ func benchRows(tb testing.TB) int {
 // benchTable is a table of mixed types, about 140 bytes a row.
 const benchTable = `CREATE TABLE events (id bigint PRIMARY KEY, kind integer NOT NULL, at timestamptz NOT NULL, day date, amount numeric(12,2), ratio double precision, ok boolean, ref uuid,
 		title text NOT NULL, note text, doc jsonb, raw bytea);
-	INSERT INTO events SELECT g, g %% 17, '2026-01-01'::timestamptz + g * interval '1 second', '2020-01-01'::date + (g %% 2000)::int, (g * 7919 %% 1000000) / 100.0, sqrt(g), g %% 3 = 0,
+	INSERT INTO events SELECT g, g %% 17, '2026-01-01'::timestamptz + g * interval '1 second', '2020-01-01'::date + (g %% 2000)::int, (g::bigint * 7919 %% 1000000) / 100.0, sqrt(g), g %% 3 = 0,
 		md5(g::text)::uuid, 'event number ' || g, CASE WHEN g %% 4 = 0 THEN repeat('some words ', (g %% 5)::int) END, jsonb_build_object('n', g, 'tags', ARRAY['a', 'b']), decode(md5(g::text), 'hex')
 		FROM generate_series(1, %d) g;
 	CREATE INDEX ON events (at); CREATE INDEX ON events (kind, day)`

@@ -176,9 +176,13 @@ func (d dialect) plan(streams []dataset.Stream) (*layout, []dataset.Loss) {
 		case !ok:
 			t.Document = true
 		case s.Name == definitionsStream && d.native && a.Kind == d.kind:
-			lose("Owners, privileges and what belongs to the server (roles, table spaces, extensions) are not made.")
+			lose("%s", map[string]string{
+				kindPostgres: "Owners, privileges, extensions, aggregates, foreign tables and large objects are not made.",
+				kindMySQL:    "Definers, privileges and events are not made.",
+				kindSQLite:   "Virtual tables are not made; the tables in which they keep rows are.",
+			}[d.kind])
 			if !d.code {
-				lose("Routines, triggers, rules, policies and events are kept as rows and not made; what needs them is named in the facts of the target.")
+				lose("Routines, triggers, rules and policies are kept as rows and not made; what needs them is named in the facts of the target.")
 			}
 		case s.Name == definitionsStream:
 			lose("Definitions are kept as rows; nothing in them is executed.")

@@ -36,7 +36,6 @@ func pgCheckEmpty(ctx context.Context, c *pgx.Conn) error {
 type pgBuilder struct {
 	c     *pgx.Conn
 	l     *layout
-	code  bool // make routines
 	notes []string
 }
 

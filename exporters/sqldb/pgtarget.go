@@ -105,7 +105,7 @@ func (t *PostgresTarget) Begin(ctx context.Context, test dataset.ID, all []datas
 		return err
 	}
 	l.Test = test
-	b := &pgBuilder{c: c, l: l, code: t.dialect.code}
+	b := &pgBuilder{c: c, l: l}
 	if err := b.build(ctx); err != nil {
 		return err
 	}

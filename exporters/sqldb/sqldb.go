@@ -7,8 +7,8 @@
 // that holds a point or a double quote, or begins with an opening parenthesis, is put
 // in double quotes. Partitions are read through their parent, inherited tables each
 // for itself. What is no table (views, routines, triggers, types, sequences,
-// partitions) comes as the records of the stream "(definitions)"; nothing in it is
-// ever executed.
+// partitions), and how far sequences have counted, comes as the records of the stream
+// "(definitions)".
 //
 // # Records
 //
@@ -40,7 +40,9 @@
 // at all: what a target cannot carry is declared by Fidelity and each record with such
 // a value is a gap. Statements hold quoted identifiers, checked type names and
 // parameters, and never an expression that came from a source: defaults, checks and
-// computed columns are therefore not made, and declared as losses.
+// computed columns are therefore not made, and declared as losses. Only with the option
+// native are the definitions of an archive of the same product run, which makes the
+// schema what it was; docs/decisions/native-restore.md says whom one trusts then.
 package sqldb
 
 import (
