@@ -1,6 +1,6 @@
 // Package demo does the main job of Sallyport on embedded defaults: it serves a small
-// cloud service and a database, takes everything out of them, restores it elsewhere,
-// certifies that it did, and shows that damage and loss are found. Everything it makes
+// cloud service, a database and a ticket system, takes everything out of them, restores
+// it elsewhere, certifies that it did, and shows that damage and loss are found. Everything it makes
 // lies in one directory, and it talks to the loopback address only.
 package demo
 
@@ -59,7 +59,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer d.store.Close()
 	began := time.Now()
-	for _, chapter := range []func(context.Context) error{d.bucketLeaves, d.tampering, d.databaseLeaves, d.objectIsLost} {
+	for _, chapter := range []func(context.Context) error{d.bucketLeaves, d.tampering, d.databaseLeaves, d.deskLeaves, d.objectIsLost} {
 		if err := chapter(ctx); err != nil {
 			return err
 		}
