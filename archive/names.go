@@ -112,7 +112,12 @@ func DocumentName(service, folder string, r RunID, doc []byte) string {
 
 // AnnexName is where a sealed annex lies.
 func AnnexName(service string, sealed []byte) string {
-	return service + "/annexes/" + dataset.Sum(sealed).String() + ".age"
+	return AnnexNameOf(service, dataset.Sum(sealed))
+}
+
+// AnnexNameOf is where the sealed annex with a hash lies.
+func AnnexNameOf(service string, h dataset.Hash) string {
+	return service + "/annexes/" + h.String() + ".age"
 }
 
 // What a store that can probe itself leaves behind: see [Prober].

@@ -49,7 +49,7 @@ func (a *Archive) PutAnnex(ctx context.Context, service string, sealed []byte) (
 
 // Annex reads the sealed annex of a hash.
 func (a *Archive) Annex(ctx context.Context, service string, h dataset.Hash) ([]byte, error) {
-	return a.Read(ctx, service+"/annexes/"+h.String()+".age")
+	return a.Read(ctx, AnnexNameOf(service, h))
 }
 
 // A Signature is one signature over a document, as the store has it.

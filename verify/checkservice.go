@@ -115,7 +115,7 @@ func (s *serviceRun) signatures(ctx context.Context) error {
 			names = append(names, info.Name)
 		}
 	}
-	orphans := 0
+	orphans := map[string][]string{} // by namespace: documents
 	err := s.each(ctx, names, func(name string, sig []byte) {
 		n := archive.ParseName(name)
 		doc, ok := s.docs[n.Document]
@@ -123,7 +123,7 @@ func (s *serviceRun) signatures(ctx context.Context) error {
 		case !ok && n.Hash != dataset.Sum(sig):
 			s.wrong(name, "is damaged: its %d bytes have sha256 %s", len(sig), dataset.Sum(sig))
 		case !ok:
-			orphans++
+			orphans[n.Namespace] = append(orphans[n.Namespace], n.Document.String())
 		case s.signature(name, sig, doc, at[n.Document]):
 			s.signed[signedAs{n.Document, n.Namespace}] = true
 		}
@@ -131,8 +131,9 @@ func (s *serviceRun) signatures(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if orphans > 0 {
-		s.note("%s: %d signatures are of documents that are not there", s.name, orphans)
+	for _, ns := range slices.Sorted(maps.Keys(orphans)) {
+		s.note("%s: %d signatures as %s are of documents that are not there, the first of %s: their writer died, or they were removed",
+			s.name, len(orphans[ns]), ns, slices.Min(orphans[ns]))
 	}
 	for _, d := range s.parsed {
 		if !s.signed[signedAs{d.hash, d.Namespace}] {
@@ -173,7 +174,11 @@ func (s *serviceRun) record(name string) {
 	}
 	var about struct {
 		Store, Service, Run string
-		Predicate           struct{ Store, Service, Run string }
+		Annex               dataset.Hash
+		Predicate           struct {
+			Store, Service, Run string
+			Annex               struct{ SHA256 dataset.Hash }
+		}
 	}
 	if err := json.Unmarshal(doc, &about); err != nil {
 		s.find(name, "%v", err)
@@ -186,6 +191,11 @@ func (s *serviceRun) record(name string) {
 	}
 	of(cmp.Or(about.Store, about.Predicate.Store), string(s.Archive.ID), "store")
 	of(cmp.Or(about.Service, about.Predicate.Service), s.name, "service")
+	if annex := cmp.Or(about.Annex, about.Predicate.Annex.SHA256); !annex.IsZero() && !s.Bundle { // annexes do not travel
+		if at := archive.AnnexNameOf(s.name, annex); s.objects.names[at].Name == "" {
+			s.find(at, "is missing (named by %s)", name)
+		}
+	}
 	if n.Run != "" {
 		of(cmp.Or(about.Run, about.Predicate.Run), string(n.Run), "run")
 		if s.manifests[n.Run].IsZero() {
