@@ -25,6 +25,9 @@ func runBundle(ctx context.Context, i *invocation) error {
 		return err
 	}
 	defer s.close()
+	if err := s.refuseStore(i.c.Path("to")); err != nil {
+		return err
+	}
 	service, d, err := s.find(ctx, i.arg(0))
 	if err != nil {
 		return err

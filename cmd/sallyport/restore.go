@@ -8,6 +8,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/dwp/sallyport/audit"
 	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/internal/config"
 	"github.com/dwp/sallyport/transfer"
 	"github.com/urfave/cli/v2"
 )
@@ -56,6 +57,9 @@ func runRestore(ctx context.Context, i *invocation) (err error) {
 			with[map[string]string{"with-locks": "with_locks", "with-policies": "with_policies"}[name]] = true
 		}
 	}
+	if err := s.refuseStore(i.c.String("to")); err != nil {
+		return err
+	}
 	target, err := s.openTarget(ctx, i.c.String("to"), with)
 	if err != nil {
 		return err
@@ -84,6 +88,19 @@ func runRestore(ctx context.Context, i *invocation) (err error) {
 	}
 	act.end(ctx, err, snap.Run, snap.Hash, map[string]int64{"records": p.Records.Load(), "gaps": p.Gaps.Load()})
 	return err
+}
+
+// refuseStore refuses to write what comes out of the archive into the archive.
+func (s *session) refuseStore(to string) error {
+	at, err := s.storeLocation()
+	if err != nil {
+		return err
+	}
+	store := config.Config{Store: at}
+	if why := store.Collision(config.Location(to), config.FollowLinks); why != "" {
+		return &exitError{code: exitPolicy, err: fmt.Errorf("--to %s %s", visible(to), why)}
+	}
+	return nil
 }
 
 func (s *session) printRestored(out *transfer.Restored, p *transfer.Progress) error {
