@@ -114,6 +114,8 @@ func BenchmarkBesidePostgresTools(b *testing.B) {
 	}
 	from, _ := pgDatabase(b, fmt.Sprintf(benchTable, benchRows(b)))
 	s := newStation(b)
+	nothing, _ := pgDatabase(b, "")
+	b.Logf("export of an empty database, part of every export: %.2f s", s.export(b, nothing).wall.Seconds())
 	shell := func(line string, args ...string) usage {
 		return measured(b, append([]string{"/bin/bash", "-o", "pipefail", "-c", line, "sh"}, args...)...)
 	}
