@@ -41,7 +41,7 @@ func TestKeeperStoppedAnywhereLosesNothingAndConverges(t *testing.T) {
 	_, err := apply(t, world.keeperDesk(), keepLast(1))
 	check(t, err)
 	ops, want := whole.Ops(), objects(whole)
-	step := max(1, ops/rounds(ops, 20))
+	step := max(1, ops/rounds(ops, 10))
 	for k := 1; k <= ops; k += step {
 		for _, verdict := range []archivetest.Verdict{archivetest.Stop, archivetest.StopAfter, archivetest.LostReply} {
 			st := base.Clone()

@@ -34,7 +34,7 @@ func TestRandomPurgesWithRacesKillsAndLostReplies(t *testing.T) {
 	var c *court
 	var s *archive.Snapshot
 	var before *memory.Source
-	for seed := range uint64(rounds(1000, 40)) {
+	for seed := range uint64(rounds(1000, 20)) {
 		if seed%20 == 0 { // the plans of a store add up
 			c, s = ready(t)
 			before = c.src
