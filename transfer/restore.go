@@ -49,6 +49,10 @@ type Restored struct {
 	Gaps    []dataset.Gap  // what it could not load, at most 10,000 of them
 	Missing int64          // gaps of the snapshot itself: what was never exported
 	Steps   []Step
+
+	// Cause is the first reason for which the archive could not give the bytes of a blob:
+	// damage, or a key that is missing. It is nil if all gaps are of the target's making.
+	Cause error `json:"-"`
 }
 
 // A StreamRestored counts one stream.
@@ -134,6 +138,7 @@ func (r *Restore) entries() ([]*archive.StreamEntry, error) {
 // load fills one stream.
 func (r *Restore) load(ctx context.Context, e *archive.StreamEntry, out *Restored) error {
 	sr := StreamRestored{Name: e.Stream.Name}
+	var seen witness
 	var readErr error
 	var mu sync.Mutex
 	recs := func(yield func(dataset.Record, error) bool) {
@@ -155,6 +160,7 @@ func (r *Restore) load(ctx context.Context, e *archive.StreamEntry, out *Restore
 			if rec.Blob != nil {
 				r.Progress.Blobs.Add(1)
 				r.Progress.Bytes.Add(rec.Blob.Size)
+				rec.Blob = seen.watch(rec.Blob)
 			}
 			if !yield(rec, nil) {
 				return
@@ -178,6 +184,9 @@ func (r *Restore) load(ctx context.Context, e *archive.StreamEntry, out *Restore
 	mu.Lock()
 	defer mu.Unlock()
 	out.Streams = append(out.Streams, sr)
+	if out.Cause == nil {
+		out.Cause = seen.first()
+	}
 	if !errors.Is(err, readErr) {
 		err = errors.Join(err, readErr) // a target that took the end of the archive for its own
 	}

@@ -271,6 +271,9 @@ func (b *bag) readPack(ctx context.Context, name string, p archive.PackRef) ([]b
 		return nil, &archive.IntegrityError{Name: name, Err: fmt.Errorf("claims %d bytes", p.Size)}
 	}
 	r, err := b.a.Store.Open(ctx, name, 0, p.Size+1)
+	if errors.Is(err, fs.ErrNotExist) { // a list names it, so the archive is not whole
+		return nil, &archive.IntegrityError{Name: name, Err: errors.New("is missing")}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}

@@ -121,6 +121,8 @@ func (s *session) printRestored(out *transfer.Restored, p *transfer.Progress) er
 	}
 	s.result = out
 	switch {
+	case gaps > 0 && out.Cause != nil:
+		return fmt.Errorf("%s could not be restored: %w", count(int(gaps), "record"), out.Cause)
 	case gaps > 0:
 		return &exitError{code: exitIncomplete, err: fmt.Errorf("%s could not be restored", count(int(gaps), "record"))}
 	case out.Missing > 0:
