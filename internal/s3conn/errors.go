@@ -1,6 +1,7 @@
 package s3conn
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -80,7 +81,7 @@ func newError(op string, status int, h http.Header, body []byte, now time.Time) 
 		Message   string
 		RequestID string `xml:"RequestId"`
 	}
-	if len(body) > 0 && xml.Unmarshal(body, &x) == nil {
+	if len(body) > 0 && xml.Unmarshal(bytes.Map(legible, body), &x) == nil {
 		e.Code, e.Message = clean(x.Code, 128), clean(x.Message, maxErrorText-512)
 		if e.RequestID == "" {
 			e.RequestID = clean(x.RequestID, 128)
@@ -93,6 +94,15 @@ func newError(op string, status int, h http.Header, body []byte, now time.Time) 
 	}
 	e.Kind = classify(status, e.Code, x.Message)
 	return e
+}
+
+// legible replaces what XML does not allow: some servers quote a key as it is, and the
+// code beside it must not be lost for that.
+func legible(r rune) rune {
+	if r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0xfffe || r == 0xffff {
+		return '?'
+	}
+	return r
 }
 
 // classify maps an answer to a sentinel. Codes are those of the S3 API reference,
