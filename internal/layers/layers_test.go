@@ -17,7 +17,7 @@ const module = "github.com/dwp/sallyport"
 // family; members of one line do not import each other.
 var layers = [][]string{
 	{"internal/retry"},
-	{"internal/buffers", "internal/durable", "internal/progress", "internal/s3conn", "internal/layers", "internal/deps"},
+	{"internal/buffers", "internal/durable", "internal/progress", "internal/s3conn", "internal/layers"},
 	{"internal/spool", "internal/durable/durabletest"},
 	{"dataset"},
 	{"crypto"},
