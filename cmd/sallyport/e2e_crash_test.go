@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -272,6 +273,9 @@ func (h *host) copies() (found []string) {
 				return nil // it is not there
 			}
 			b, err := os.ReadFile(path)
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // gone meanwhile: the test is running
+			}
 			if bytes.Contains(b, []byte(canary)) {
 				found = append(found, path)
 			}
