@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"strings"
 
 	"github.com/dwp/sallyport/dataset"
 )
@@ -270,7 +271,7 @@ func (p *part) refer(seg *Placement) Location {
 // add appends a line to the part and cuts it where the key says so.
 func (s *Section) add(ctx context.Context, key string, line []byte) error {
 	if s.part.entry.Count == 0 {
-		s.part.entry.First = Key(key)
+		s.part.entry.First = Key(strings.Clone(key)) // of who knows how long a text
 		if s.part.buf == nil {
 			s.part.buf = s.sw.w.partRoom()
 		}
@@ -296,6 +297,7 @@ func (s *Section) cut(ctx context.Context) error {
 		return nil
 	}
 	p := s.part
+	p.entry.Last = Key(strings.Clone(string(p.entry.Last)))
 	p.settled = make(chan struct{})
 	s.part = part{}
 	s.parts = append(s.parts, &p)

@@ -157,7 +157,7 @@ func fromHead(e s3conn.Entry, h http.Header) *s3conn.Entry {
 
 // isGone records an entry that answered 404 and is absent from a second listing.
 func (v *View) isGone(e s3conn.Entry, ordinal int) captured {
-	gone := dataset.Vanished{Stream: objectStream, Key: e.Key, Ordinal: ordinal, Seen: time.Now().UTC()}
+	gone := dataset.Vanished{Stream: objectStream, Key: strings.Clone(e.Key), Ordinal: ordinal, Seen: time.Now().UTC()}
 	if !utf8.ValidString(e.Key) {
 		gone.Key, gone.KeyB64 = "", []byte(e.Key)
 	}

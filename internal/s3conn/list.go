@@ -293,7 +293,7 @@ func (at *cursor) advance(p *page) (done bool, err error) {
 	case at.l.Versions && p.keyMarker < at.last.Key:
 		return false, fmt.Errorf("its next marker goes backwards")
 	}
-	at.places[place] = true
+	at.places[strings.Clone(place)] = true // else it would hold the text of its page
 	at.token, at.start = p.token, ""
 	at.key, at.id = p.keyMarker, p.idMarker
 	return false, nil
