@@ -15,6 +15,7 @@ import (
 	"github.com/dwp/sallyport/exporters"
 	"github.com/dwp/sallyport/internal/config"
 	"github.com/dwp/sallyport/transfer"
+	"github.com/dwp/sallyport/verify"
 	"github.com/urfave/cli/v2"
 )
 
@@ -174,6 +175,10 @@ func (s *session) exportLocked(ctx context.Context, src source, started time.Tim
 	if n := max(gaps.count, gapCount(d)) - gaps.waived; n > 0 {
 		return r, &exitError{code: exitIncomplete, err: fmt.Errorf("snapshot %s is incomplete: %s", d.Run, count(int(n), "gap"))}
 	}
+	if wanted := s.grade(src); wanted != "" && wanted != string(transfer.SingleRead) && !verify.GradeSuffices(d.Manifest, archive.Grade(wanted)) {
+		return r, &exitError{code: exitIncomplete, err: fmt.Errorf("snapshot %s is not proven as asked: not every stream has the grade %s", d.Run, wanted),
+			hint: "sallyport ls " + src.name + "@latest says of each stream why"}
+	}
 	return r, nil
 }
 
@@ -186,11 +191,17 @@ func checkGrade(grade string) error {
 	return usage("the methods are single-read, count-checked, double-read and exact", "--grade %s: no such method", grade)
 }
 
-func (s *session) method(src source) transfer.Method {
+// grade is how an export is to be proven: as the flag says, else as the register does.
+func (s *session) grade(src source) string {
 	grade := s.c.String("grade")
 	if grade == "" && src.service != nil {
 		grade = src.service.Grade
 	}
+	return grade
+}
+
+func (s *session) method(src source) transfer.Method {
+	grade := s.grade(src)
 	if grade == "count-checked" { // every export asks a source that can count
 		return transfer.SingleRead
 	}

@@ -303,6 +303,9 @@ func (s *session) opener() (*crypto.Opener, error) {
 // of its id that no other snapshot of the archive has.
 func (s *session) find(ctx context.Context, ref string) (service string, d *archive.Decision, err error) {
 	if service, rest, ok := strings.Cut(ref, "@"); ok {
+		if rest == "" { // an empty variable in a script must not mean the newest
+			return "", nil, usage("SERVICE@latest is the newest", "%q names no snapshot", ref)
+		}
 		all, err := s.snapshots(ctx, service)
 		if err != nil {
 			return "", nil, err
