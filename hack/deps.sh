@@ -6,10 +6,16 @@ set -euo pipefail
 # tool:package
 wanted=(
 	age:age zstd:zstd jq:jq ssh-keygen:openssh-client tar:tar
-	systemd-analyze:systemd sqlite3:sqlite3 psql:postgresql-client mariadb:mariadb-client
+	systemd-analyze:systemd chromium:chromium sqlite3:sqlite3 psql:postgresql-client mariadb:mariadb-client
 )
 servers=(postgresql mariadb-server)
 products=(mediawiki php-cli php-sqlite3) # of make test-saas
+
+# axe-core, which looks for what keeps people from reading the report.
+if command -v npm >/dev/null && [[ ! -d verify/testdata/axe/node_modules/axe-core ]]; then
+	(cd verify/testdata/axe && npm install --no-audit --no-fund --no-package-lock --silent >/dev/null 2>&1) ||
+		echo "could not be installed: axe-core"
+fi
 
 missing=()
 for w in "${wanted[@]}"; do

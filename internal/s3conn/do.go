@@ -127,7 +127,11 @@ func (c *Conn) attempts(ctx context.Context, f func() error) error {
 		}
 		return v
 	}
-	return retry.Do(ctx, c.patience.Retry, judge, func(context.Context) error { return f() })
+	err := retry.Do(ctx, c.patience.Retry, judge, func(context.Context) error { return f() })
+	if err != nil && ctx.Err() == nil && retryable(err) && !errors.Is(err, ErrTemporary) {
+		return fmt.Errorf("%w: %w", ErrTemporary, err) // no answer, however often it was asked
+	}
+	return err
 }
 
 // errSlow is the cause of a request given up because the server was too slow.
