@@ -27,6 +27,9 @@ func (w *witness) watch(b *dataset.Blob) *dataset.Blob {
 		if err != nil {
 			return nil, w.saw(err)
 		}
+		if p, ok := r.(proven); ok {
+			return &provenReader{watchedReader{r, w}, p}, nil
+		}
 		return &watchedReader{r, w}, nil
 	}
 	return &watched
@@ -66,4 +69,15 @@ func (r *watchedReader) Read(p []byte) (int, error) {
 func (r *watchedReader) WriteTo(to io.Writer) (int64, error) {
 	n, err := io.Copy(to, r.ReadCloser)
 	return n, r.w.saw(err)
+}
+
+// A proven reader holds its bytes against their digest, so that no target need hash them
+// again; see exporters/dir.
+type proven interface {
+	Proven() (dataset.Hash, error)
+}
+
+type provenReader struct {
+	watchedReader
+	proven
 }
