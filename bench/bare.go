@@ -77,7 +77,7 @@ func bareObjects(ctx context.Context, bucket string, f func(r io.Reader, size in
 	return g.Wait()
 }
 
-// bareExport does the work of an export that DESIGN.md counts, and nothing else: SHA-256
+// bareExport does the work of an export that cannot be saved, and nothing else: SHA-256
 // of each object, zstd in frames of 1 MiB with a decoder that checks them, age in packs
 // of 32 MiB, SHA-256 of those, and a synced file for each. No metadata, no index, no
 // second look: what it makes could not be restored.

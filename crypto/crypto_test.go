@@ -17,7 +17,7 @@ import (
 )
 
 // tool returns the path of a program that proves that others read what we write. Its
-// absence is a failure: without it the promise of DESIGN.md section 1 is not tested.
+// absence is a failure: without it the promise of no lock-in is not tested.
 func tool(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
