@@ -50,6 +50,11 @@ func runExport(ctx context.Context, i *invocation) error {
 	if err := checkGrade(i.c.String("grade")); err != nil {
 		return err
 	}
+	for _, src := range sources {
+		if err := s.refuseItself(src); err != nil {
+			return err
+		}
+	}
 	if _, _, err := s.recipients(); err != nil {
 		return err
 	}
@@ -180,6 +185,24 @@ func (s *session) exportLocked(ctx context.Context, src source, started time.Tim
 			hint: "sallyport ls " + src.name + "@latest says of each stream why"}
 	}
 	return r, nil
+}
+
+// refuseItself refuses to export a directory that holds the store, or lies in it: the
+// archive would hold itself, and grow with each run.
+func (s *session) refuseItself(src source) error {
+	dir, ok := src.options["path"].(string)
+	if !ok || src.kind.Name != "dir" {
+		return nil
+	}
+	at, err := s.storeLocation()
+	if err != nil {
+		return err
+	}
+	store := config.Config{Store: at}
+	if why := store.Collision(config.Location(dir), config.FollowLinks); why != "" {
+		return &exitError{code: exitPolicy, err: fmt.Errorf("service %s: %s %s", src.name, visible(dir), why), hint: "keep the store outside what is exported"}
+	}
+	return nil
 }
 
 // checkGrade refuses a method that nobody knows: an export must not look proven.
