@@ -62,7 +62,8 @@ type Reading struct {
 	comparer *dataset.Comparer
 	buf      []byte
 	count    int64
-	withheld int64
+	withheld int64 // values of volatile fields
+	erased   int64 // records that are withheld
 }
 
 // Reading begins to read a side.
@@ -79,13 +80,31 @@ func (g *Reading) Done() {
 	defer g.r.mu.Unlock()
 	g.r.out.Counts[g.side] += g.count
 	g.r.out.Withheld += g.withheld
-	g.count, g.withheld = 0, 0
+	if counts := g.r.column(g.side); g.erased > 0 {
+		counts[Withheld] += g.erased
+	}
+	g.count, g.withheld, g.erased = 0, 0, 0
+}
+
+// column is where records that a side withholds are counted: those of the archive are
+// what a restored copy lacks with reason.
+func (r *Reconciler) column(side Side) map[Status]int64 {
+	if side == SourceNow {
+		return r.out.Source
+	}
+	return r.out.Restored
 }
 
 // Add takes one record. Blobs are hashed unless the record says its hash; what a side
 // could not deliver counts as missing there, and a gap of the archive explains what the
 // source has more.
 func (g *Reading) Add(ctx context.Context, rec *dataset.Record) error {
+	if g.side != Restored && g.r.Withhold != nil && g.r.Withhold(g.r.Stream.Name, rec.Key) {
+		if rec.Gap == nil {
+			g.erased++
+		}
+		return nil
+	}
 	o, err := g.observe(ctx, rec)
 	if err != nil {
 		return err

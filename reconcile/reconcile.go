@@ -49,7 +49,7 @@ const (
 	ChangedSince  Status = "changed since"         // differs at the source, with evidence that it is newer
 	Undecided     Status = "undecided"             // differs at the source, without evidence
 	Unstable      Status = "unstable"              // differs from itself
-	Withheld      Status = "withheld"              // left out on purpose, with a reason
+	Withheld      Status = "withheld (erased)"     // left out on purpose: it was erased at the source and must not come back
 	Unchecked     Status = "unchecked"             // not compared, with a reason
 )
 
@@ -88,6 +88,12 @@ type Reconciler struct {
 	TempDir        string    // empty: the system's
 	Exported       time.Time // records of the source that say they are newer are no contradiction
 	MaxDifferences int       // how many differences of one side and status are named; all are counted
+
+	// Withhold says which records were erased at the source, so that a restored copy must
+	// not have them; nil withholds nothing. On the sides of the archive and of the source
+	// they are counted as Withheld and not compared; a restored copy that has one has a
+	// record too many. It is called from several goroutines.
+	Withhold func(stream, key string) bool
 
 	key     [32]byte
 	buckets *spool.Buckets
@@ -270,4 +276,7 @@ func (r *Reconciler) note(j *joined, other Side, counts map[Status]int64, s Stat
 // Forget takes a side away, because it could not be read to its end.
 func (r *Reconciler) Forget(side Side) {
 	r.read[side], r.out.Counts[side] = false, -1
+	if side == SourceNow {
+		delete(r.out.Source, Withheld)
+	}
 }

@@ -73,6 +73,8 @@ func changed(p *Predicate) []string {
 			{s.AgainstSource[reconcile.ChangedSince], "changed at the source since"},
 			{s.AgainstSource[reconcile.Vanished], "deleted at the source since"},
 			{s.AgainstSource[reconcile.Unchecked], "at the source now that are known gaps of the snapshot"},
+			{s.AgainstRestored[reconcile.Withheld], "erased at the source and withheld from the restored copy"},
+			{s.AgainstSource[reconcile.Withheld], "on the register of erasures and at the source all the same"},
 		} {
 			if c.n > 0 {
 				list = append(list, fmt.Sprintf("Stream %d: %s %s.", s.Number, plural(c.n, "record"), c.what))

@@ -407,7 +407,7 @@ func (b *builder) differences(p *Predicate) error {
 	for _, s := range p.Streams {
 		for _, counts := range []map[reconcile.Status]int64{s.AgainstRestored, s.AgainstSource} {
 			for status, n := range counts {
-				if status != reconcile.OK {
+				if status != reconcile.OK && status != reconcile.Withheld { // no name of what was erased is written anew
 					p.Annex.Differences += n
 				}
 			}

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -226,10 +227,13 @@ func lineRestore(t *TargetState) Line {
 
 func lineComparison(p *Predicate) Line {
 	l := Line{ID: LineComparison, Outcome: Pass, Required: true}
-	var compared int64
+	var compared, withheld int64
 	var wrong, open []string
 	for _, s := range p.Streams {
-		bad, other := statuses(s.AgainstRestored)
+		erased := s.AgainstRestored[reconcile.Withheld]
+		counts := maps.Clone(s.AgainstRestored)
+		delete(counts, reconcile.Withheld)
+		bad, other := statuses(counts)
 		switch {
 		case bad != "":
 			wrong = append(wrong, fmt.Sprintf("stream %d: %s", s.Number, bad))
@@ -237,11 +241,12 @@ func lineComparison(p *Predicate) Line {
 			open = append(open, fmt.Sprintf("stream %d was not compared", s.Number))
 		case other != "":
 			open = append(open, fmt.Sprintf("stream %d: %s", s.Number, other))
-		case s.Archived != s.Records || s.AgainstRestored[reconcile.OK] != s.Records || s.Restored != s.Records:
-			wrong = append(wrong, fmt.Sprintf("stream %d: %s in the snapshot, %s read from it, %s restored and %s equal",
-				s.Number, figure(s.Records), figure(s.Archived), figure(s.Restored), figure(s.AgainstRestored[reconcile.OK])))
+		case s.Archived+erased != s.Records || s.AgainstRestored[reconcile.OK] != s.Archived || s.Restored != s.Archived || erased < 0:
+			wrong = append(wrong, fmt.Sprintf("stream %d: %s in the snapshot, %s withheld, %s read from it, %s restored and %s equal",
+				s.Number, figure(s.Records), figure(erased), figure(s.Archived), figure(s.Restored), figure(s.AgainstRestored[reconcile.OK])))
 		default:
-			compared += s.Records
+			compared += s.Archived
+			withheld += erased
 		}
 	}
 	switch {
@@ -256,13 +261,17 @@ func lineComparison(p *Predicate) Line {
 	default:
 		l.Finding = fmt.Sprintf("The restored copy is the archived data, record by record: %s in %s.",
 			plural(compared, "record"), plural(int64(len(p.Streams)), "stream"))
+		if withheld > 0 {
+			l.Finding += fmt.Sprintf(" Withheld %s erased at the source.", plural(withheld, "record"))
+		}
 	}
 	return l
 }
 
 // later are the statuses of records that changed at the source with evidence that they
-// did so after the export, or that are known gaps; they speak neither for nor against.
-var later = []reconcile.Status{reconcile.OK, reconcile.Added, reconcile.Vanished, reconcile.ChangedSince, reconcile.Unchecked}
+// did so after the export, that are known gaps, or that are on the register of erasures;
+// they speak neither for nor against.
+var later = []reconcile.Status{reconcile.OK, reconcile.Added, reconcile.Vanished, reconcile.ChangedSince, reconcile.Unchecked, reconcile.Withheld}
 
 func lineSource(p *Predicate) Line {
 	l := Line{ID: LineSource, Outcome: Pass, Required: !p.Target.Stressed}
@@ -283,7 +292,7 @@ func lineSource(p *Predicate) Line {
 		for status, n := range s.AgainstSource {
 			switch {
 			case slices.Contains(later, status):
-				if status != reconcile.OK && status != reconcile.Unchecked {
+				if !slices.Contains([]reconcile.Status{reconcile.OK, reconcile.Unchecked, reconcile.Withheld}, status) {
 					changed += n
 				}
 			case !status.Bad() && n > 0:

@@ -55,6 +55,19 @@ func TestVerdictFollowsFromWhatWasMeasured(t *testing.T) {
 		{"a status nobody knows", restored("curious"), verify.Undecided, verify.LineComparison},
 		{"a record unchecked", restored(reconcile.Unchecked), verify.Undecided, verify.LineComparison},
 		{"fewer equal than archived", restored(reconcile.OK), verify.NotProven, verify.LineComparison},
+		{"a record withheld", func(p *verify.Predicate) {
+			p.Streams[0].Archived, p.Streams[0].Restored = 9, 9
+			p.Streams[0].AgainstRestored = map[reconcile.Status]int64{reconcile.OK: 9, reconcile.Withheld: 1}
+		}, verify.Proven, ""},
+		{"more withheld than missing", restored(reconcile.Withheld), verify.NotProven, verify.LineComparison},
+		{"fewer withheld than missing", func(p *verify.Predicate) {
+			p.Streams[0].Archived, p.Streams[0].Restored = 8, 8
+			p.Streams[0].AgainstRestored = map[reconcile.Status]int64{reconcile.OK: 8, reconcile.Withheld: 1}
+		}, verify.NotProven, verify.LineComparison},
+		{"more than nothing withheld", func(p *verify.Predicate) {
+			p.Streams[0].Archived, p.Streams[0].Restored = 11, 11
+			p.Streams[0].AgainstRestored = map[reconcile.Status]int64{reconcile.OK: 11, reconcile.Withheld: -1}
+		}, verify.NotProven, verify.LineComparison},
 		{"a stream that was not read back", func(p *verify.Predicate) { p.Streams[0].Restored = -1 }, verify.Undecided, verify.LineComparison},
 		{"a stream that is not listed", func(p *verify.Predicate) { p.Scope.Streams = 2 }, verify.Undecided, verify.LineComparison},
 		{"the archive delivers less than it says", func(p *verify.Predicate) { p.Streams[0].Records = 11 }, verify.NotProven, verify.LineComparison},

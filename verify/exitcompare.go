@@ -101,6 +101,7 @@ func (t *exitRun) group(ctx context.Context, group []*archive.StreamEntry, sourc
 			return err
 		}
 		defer r.Close()
+		r.Withhold = t.Withhold
 		rs[e.Stream.Name] = r
 		if err := t.archived(ctx, e, r, p); err != nil {
 			return err

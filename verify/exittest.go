@@ -26,6 +26,11 @@ type ExitTest struct {
 	// out, as a stressed test does.
 	Source func(ctx context.Context) (exporters.Exporter, error)
 
+	// Withhold says which records must not come back because they were erased at the
+	// source; nil withholds nothing. It is safe for concurrent use. They are not restored,
+	// counted as withheld, and too many if the restored copy has them all the same.
+	Withhold func(stream, key string) bool
+
 	// Room is asked, before anything is loaded, whether the target has room for so many
 	// bytes. Nil means that nobody knows.
 	Room func(ctx context.Context, bytes int64) error
@@ -181,7 +186,7 @@ func (t *exitRun) restore(ctx context.Context) bool {
 	var out *transfer.Restored
 	began := t.Now()
 	ok := t.step("restore", nil, func(p *transfer.Progress) (err error) {
-		out, err = transfer.Restore{Snapshot: t.Snapshot, Target: t.Target, Test: t.Test, Progress: p}.Run(ctx)
+		out, err = transfer.Restore{Snapshot: t.Snapshot, Target: t.Target, Test: t.Test, Withhold: t.Withhold, Progress: p}.Run(ctx)
 		return err
 	})
 	t.RTO = t.Now().Sub(began)

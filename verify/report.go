@@ -229,11 +229,18 @@ func newPage(r Report) *page {
 
 // verdict words the answer for a reader who reads nothing else.
 func (g *page) verdict() {
-	data := fmt.Sprintf("%s in %s", plural(g.Records, "record"), plural(int64(len(g.P.Streams)), "stream"))
+	var withheld int64
+	for _, s := range g.P.Streams {
+		withheld += s.AgainstRestored[reconcile.Withheld]
+	}
+	data := fmt.Sprintf("%s in %s", plural(g.Records-withheld, "record"), plural(int64(len(g.P.Streams)), "stream"))
 	switch g.P.Verdict {
 	case Proven:
 		g.Answer = "Proven: the data can leave"
 		g.Plain = fmt.Sprintf("All %s were restored from the archive into an empty %s target and compared: they are the same.", data, g.P.Target.Kind)
+		if withheld > 0 {
+			g.Plain += fmt.Sprintf(" Withheld %s erased at the source.", plural(withheld, "record"))
+		}
 		if len(g.P.Exceptions) > 0 {
 			g.Plain += fmt.Sprintf(" %s below.", isAre(len(g.P.Exceptions), "exception"))
 		}

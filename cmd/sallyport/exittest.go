@@ -274,6 +274,13 @@ func (s *session) restoreAndCompare(ctx context.Context, src source, snap *archi
 			stop()
 			stop = s.watch("exit test "+src.name+": "+dataset.Escape(step), "record", p)
 		}}
+	open, err := s.opener()
+	if err != nil {
+		return nil, err
+	}
+	if t.Withhold, err = s.withhold(ctx, src.name, open); err != nil {
+		return nil, err
+	}
 	if !s.c.Bool("stressed") && !src.service.ExitTest.Stressed {
 		t.Source = func(ctx context.Context) (exporters.Exporter, error) { return s.open(ctx, src) }
 	}
@@ -289,6 +296,9 @@ func (s *session) restoreAndCompare(ctx context.Context, src source, snap *archi
 		s.note("%s", visible(e))
 	}
 	for _, c := range report.Comparisons {
+		if n := c.Restored[reconcile.Withheld]; n > 0 {
+			s.printf("%s: withheld %s erased at the source\n", dataset.Escape(c.Stream), count(int(n), "record"))
+		}
 		for _, d := range c.Differences {
 			if d.Status.Bad() {
 				s.emit(struct {
