@@ -1,7 +1,7 @@
 # make          build, and test
 # make test     what CI runs: format, vet, every test; installs what tests need where it may
 # make race     what goes on at once, under the race detector
-# make demo     take a bucket, a database and a ticket system out, prove it, lose an object, tamper with a copy
+# make demo     take a bucket, a database and a ticket system out, prove it, tamper with a copy, lose an object, purge
 # make bench    measure, beside other tools where they can be had; BENCH_SCALE=0.1 for a tenth of the data
 # make fuzz     fuzz every target for FUZZTIME each
 # make crash    the exhaustive forms of the tests that make test samples

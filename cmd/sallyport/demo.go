@@ -10,7 +10,7 @@ import (
 
 func demoCommand() command {
 	return command{
-		name: "demo", summary: "take a bucket, a database and a ticket system out, prove it, lose an object, and tamper with a copy",
+		name: "demo", summary: "take a bucket, a database and a ticket system out, prove it, tamper with a copy, lose an object, and purge the bucket",
 		detail: "Everything is embedded: servers on the loopback address, a small database, an archive in a directory, keys made\n" +
 			"for the purpose. The archive, the certificates and the reports stay for you to look at.",
 		flags: []cli.Flag{&cli.PathFlag{Name: "keep", TakesFile: true, Usage: "work in `DIRECTORY`, which must be empty (default: a new one among the system's temporary files)"}},

@@ -13,6 +13,7 @@ import (
 
 // A bucket is an embedded S3 server with one bucket.
 type bucket struct {
+	server         *s3server.Server
 	settings       s3.Settings
 	stop           func()
 	keys, versions int
@@ -31,7 +32,7 @@ func serve(s *s3server.Server, caFile string) (*bucket, error) {
 		stop()
 		return nil, err
 	}
-	return &bucket{stop: stop, settings: s3.Settings{Conn: s3conn.Config{Endpoint: url, Region: "eu-west-2", Bucket: bucketName,
+	return &bucket{server: s, stop: stop, settings: s3.Settings{Conn: s3conn.Config{Endpoint: url, Region: "eu-west-2", Bucket: bucketName,
 		CA: caFile, AccessKey: credential.AccessKey, SecretKey: credential.SecretKey}}}, nil
 }
 

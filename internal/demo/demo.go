@@ -1,7 +1,8 @@
 // Package demo does the main job of Sallyport on embedded defaults: it serves a small
 // cloud service, a database and a ticket system, takes everything out of them, restores
-// it elsewhere, certifies that it did, and shows that damage and loss are found. Everything it makes
-// lies in one directory, and it talks to the loopback address only.
+// it elsewhere, certifies that it did, shows that damage and loss are found, and at last
+// empties the bucket, by a plan that two people approve, and brings it back. Everything it
+// makes lies in one directory, and it talks to the loopback address only.
 package demo
 
 import (
@@ -37,6 +38,8 @@ type demo struct {
 	keys    keyring
 	store   *archivedir.Store
 	archive *archive.Archive
+	bucket  *bucket // of the first service, until the end
+	left    *exit   // of the first service
 	failed  []error // what did not come out as it must
 }
 
@@ -59,7 +62,13 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer d.store.Close()
 	began := time.Now()
-	for _, chapter := range []func(context.Context) error{d.bucketLeaves, d.tampering, d.databaseLeaves, d.deskLeaves, d.objectIsLost} {
+	b, err := serveBucket(d.path("source-ca.pem"))
+	if err != nil {
+		return err
+	}
+	defer b.stop()
+	d.bucket = b
+	for _, chapter := range []func(context.Context) error{d.bucketLeaves, d.tampering, d.databaseLeaves, d.deskLeaves, d.objectIsLost, d.serviceIsGivenUp} {
 		if err := chapter(ctx); err != nil {
 			return err
 		}
@@ -114,8 +123,8 @@ func (d *demo) prepare(ctx context.Context) error {
 	return nil
 }
 
-// makeKeys makes one age identity and one signing key, and leaves them where a reader
-// finds them.
+// makeKeys makes one age identity, one signing key and the keys of two people who
+// approve deletions, and leaves them where a reader finds them.
 func (d *demo) makeKeys() error {
 	identity, recipient, err := crypto.GenerateIdentity(false)
 	if err != nil {
@@ -126,7 +135,17 @@ func (d *demo) makeKeys() error {
 		return err
 	}
 	allowed := []byte(`demo namespaces="sallyport-*" ` + public)
-	for name, text := range map[string][]byte{"identity.age": identity, "recipients.txt": []byte(recipient + "\n"), "signing_key": private, "allowed_signers": allowed} {
+	files := map[string][]byte{"identity.age": identity, "recipients.txt": []byte(recipient + "\n"), "signing_key": private}
+	for _, person := range []string{"alex", "blair"} {
+		key, public, err := crypto.GenerateSigningKey(person)
+		if err != nil {
+			return err
+		}
+		files[person] = key
+		allowed = append(allowed, person+` namespaces="sallyport-approval" `+public...)
+	}
+	files["allowed_signers"] = allowed
+	for name, text := range files {
 		if err := os.WriteFile(d.path(name), text, 0o600); err != nil {
 			return err
 		}
@@ -146,11 +165,7 @@ func (d *demo) makeKeys() error {
 
 // bucketLeaves proves the exit from an object store, into another one.
 func (d *demo) bucketLeaves(ctx context.Context) error {
-	b, err := serveBucket(d.path("source-ca.pem"))
-	if err != nil {
-		return err
-	}
-	defer b.stop()
+	b := d.bucket
 	second, err := serveEmpty(d.path("target-ca.pem"))
 	if err != nil {
 		return err
@@ -162,15 +177,16 @@ func (d *demo) bucketLeaves(ctx context.Context) error {
 	}
 	defer target.Close()
 	d.say("A cloud service: an S3 bucket with %d objects in %d versions, %s.", b.keys, b.versions, humanize.IBytes(uint64(b.bytes)))
-	e := exit{service: bucketName, exporter: s3.Kind.Name, target: target, kind: s3.Kind.Name,
+	e := &exit{service: bucketName, exporter: s3.Kind.Name, target: target, kind: s3.Kind.Name,
 		source: func(ctx context.Context) (exporters.Exporter, error) { return s3.Open(ctx, b.settings) }}
-	if err := d.takeOut(ctx, &e); err != nil {
+	if err := d.takeOut(ctx, e); err != nil {
 		return err
 	}
 	if err := d.step("restore into a directory too", func() (string, error) { return d.directory(ctx, e.snapshot) }); err != nil {
 		return err
 	}
-	return d.prove(ctx, &e, "restore into another S3 server", verify.Proven)
+	d.left = e
+	return d.prove(ctx, e, "restore into another S3 server", verify.Proven)
 }
 
 // databaseLeaves proves the exit from a database, and asks questions of the copy.
