@@ -64,6 +64,22 @@ type Counter interface {
 	Count(ctx context.Context, s dataset.Stream) (int64, error)
 }
 
+// A Snapshotter knows what its view holds still, so that a second reading in the same
+// view reads the same data whatever happens at the source. Only that makes an export
+// exact: that a directory or a bucket is read twice alike in one view says no more than
+// two readings in two views.
+type Snapshotter interface {
+	// Still reports whether s is part of one consistent snapshot of the source. A MySQL
+	// table whose engine has no transactions is not.
+	Still(s dataset.Stream) bool
+}
+
+// Still reports whether x holds s still: never if it is no [Snapshotter].
+func Still(x Exporter, s dataset.Stream) bool {
+	sn, ok := x.(Snapshotter)
+	return ok && sn.Still(s)
+}
+
 // A Getter reads one record by its identity: the third read that settles what two
 // reads disagree about.
 type Getter interface {
@@ -73,9 +89,24 @@ type Getter interface {
 
 // A Deleter can delete records at the source. Only purge is handed one.
 type Deleter interface {
-	// Delete removes r if the source still has it exactly as archived. It fails with
-	// [ErrChanged] if it does not, and with [io/fs.ErrNotExist] if it is gone.
+	// Delete removes r if the source still has it exactly as archived, and nothing else.
+	// It fails with [ErrChanged] if the source has it otherwise, with
+	// [io/fs.ErrNotExist] if it is gone, with [ErrRetained] if it is locked, and with
+	// [ErrRefused] if the source's own rules keep it.
 	Delete(ctx context.Context, s dataset.Stream, r dataset.Record) error
+}
+
+// A Rehearser is a [Deleter] that can say beforehand what would come of deletions.
+type Rehearser interface {
+	// Rehearse begins a rehearsal. It must be closed before the view is.
+	Rehearse(ctx context.Context) (Rehearsal, error)
+}
+
+// A Rehearsal answers deletions as the source would, those before them done, and the
+// source keeps everything.
+type Rehearsal interface {
+	Deleter
+	Close() error
 }
 
 // A Target is an exporter that one can fill. Reading back yields each loaded stream
@@ -108,6 +139,10 @@ type Kind struct {
 	Summary string   // one sentence
 	Schemes []string // URL schemes that name it: "s3", "postgres"
 	Options []Option // what `with:` may hold
+
+	// Snapshots says that views are snapshots (see [Snapshotter]), so that the grade
+	// exact may be asked for.
+	Snapshots bool
 
 	// Open opens a view of a source. The caller closes it.
 	Open func(ctx context.Context, c Config) (Exporter, error)

@@ -21,15 +21,16 @@ type Method string
 const (
 	SingleRead Method = "single-read" // read once; a source's own count is evidence
 	DoubleRead Method = "double-read" // read again in a second view, and compare
-	Exact      Method = "exact"       // read again in the same view, which holds still, and compare
+	Exact      Method = "exact"       // read again in the same view and compare; as DoubleRead where the view does not hold still
 )
 
 // second reads the source of a group a second time and settles what differs. A stream
 // that agrees, or whose differences are all explained, has the grade of the method.
 func (e *engine) second(ctx context.Context, streams []dataset.Stream, firsts map[string]*reconcile.Reconciler, writers map[string]*archive.StreamWriter) error {
-	view := e.view
-	if e.Method == DoubleRead {
+	view, grade := e.view, archive.Exact
+	if e.Method == DoubleRead || !e.still(streams) {
 		var err error
+		grade = archive.DoubleRead
 		if view, err = e.secondView(ctx); err != nil {
 			return e.unproven(streams, writers, fmt.Sprintf("read once; a second view could not be opened: %v", err))
 		}
@@ -61,11 +62,17 @@ func (e *engine) second(ctx context.Context, streams []dataset.Stream, firsts ma
 	}
 	for _, s := range streams {
 		readings[s.Name].Done()
-		if err := e.settle(ctx, view, s, firsts[s.Name], writers[s.Name]); err != nil {
+		if err := e.settle(ctx, view, grade, s, firsts[s.Name], writers[s.Name]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// still reports whether the view holds all of the streams still: else that two readings of
+// it agree says no more than two views that do.
+func (e *engine) still(streams []dataset.Stream) bool {
+	return !slices.ContainsFunc(streams, func(s dataset.Stream) bool { return !exporters.Still(e.view, s) })
 }
 
 // unproven leaves the streams with the grade of one reading, and says why.
@@ -82,8 +89,9 @@ func (e *engine) secondView(ctx context.Context) (exporters.Exporter, error) {
 	return e.secondExporter, e.secondErr
 }
 
-// settle records what the two readings of a stream disagree about, and grades it.
-func (e *engine) settle(ctx context.Context, view exporters.Exporter, s dataset.Stream, r *reconcile.Reconciler, sw *archive.StreamWriter) error {
+// settle records what the two readings of a stream disagree about, and gives it the grade
+// if it can.
+func (e *engine) settle(ctx context.Context, view exporters.Exporter, grade archive.Grade, s dataset.Stream, r *reconcile.Reconciler, sw *archive.StreamWriter) error {
 	c, err := r.Compare(ctx)
 	if err != nil {
 		return err
@@ -107,15 +115,17 @@ func (e *engine) settle(ctx context.Context, view exporters.Exporter, s dataset.
 			e.gap(ctx, dataset.Gap{Stream: s.Name, Key: d.Key, Ordinal: d.Ordinal, Code: dataset.PossiblyCut, Detail: detail})
 		}
 	}
-	grade := map[Method]archive.Grade{DoubleRead: archive.DoubleRead, Exact: archive.Exact}[e.Method]
 	proof := "read twice, and both readings agree"
 	switch {
-	case counts[reconcile.Undecided]+counts[reconcile.Unstable] > 0, e.Method == Exact && len(counts) > 0, s.Keyless && len(counts) > 0:
+	case counts[reconcile.Undecided]+counts[reconcile.Unstable] > 0, grade == archive.Exact && len(counts) > 0, s.Keyless && len(counts) > 0:
 		grade = archive.BestEffort
 		proof = fmt.Sprintf("read twice; %d records differ without explanation", len(c.Differences))
 	case len(counts) > 0:
 		proof = fmt.Sprintf("read twice; %d records came, %d went and %d changed in between",
 			counts[reconcile.Added], counts[reconcile.Vanished], counts[reconcile.ChangedDuring])
+	}
+	if e.Method == Exact && grade != archive.Exact {
+		proof += "; the source does not hold it still, so no reading of it can be exact"
 	}
 	sw.Grade(grade, proof)
 	return nil

@@ -3,6 +3,7 @@ package transfer_test
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,6 +55,26 @@ func TestSecondReadingThatAgreesProvesTheExport(t *testing.T) {
 		if got, lines := b.grade(t, d); got != want || len(lines) != 0 || d.Manifest.State != archive.Complete {
 			t.Errorf("%s: grade %s, %s, differences %v", method, got, d.Manifest.State, lines)
 		}
+	}
+}
+
+func TestStreamThatDoesNotHoldStillIsReadInASecondViewAndNotExact(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	src, _ := rows(500)
+	src.Restless = true
+	views := 0
+	src.Opened = func(n int) { views = n }
+	job := b.job(src)
+	job.Method = transfer.Exact
+	d, err := transfer.Export(t.Context(), job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, lines := b.grade(t, d)
+	e := b.snapshot(t, d).Descriptor.Resources[0].Sallyport
+	if got != archive.DoubleRead || len(lines) != 0 || views != 2 || !strings.Contains(e.Proof, "does not hold it still") {
+		t.Errorf("grade %s (%s) of %d views, differences %v", got, e.Proof, views, lines)
 	}
 }
 

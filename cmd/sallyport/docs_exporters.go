@@ -25,6 +25,9 @@ func exporterReference(kinds []exporters.Kind) string {
 		}
 		fmt.Fprintf(&b, "| [%s](#%s) | %s | %s | %s |\n", k.Name, k.Name, cell(strings.TrimSuffix(k.Summary, ".")), target, strings.Join(urls, " "))
 	}
+	b.WriteString("\nThe grade `exact` can be asked of " + snapshots(kinds) + ": a view of them is one consistent snapshot, read twice. What such a\n" +
+		"source has outside its snapshots (a MySQL table whose engine has no transactions, a foreign partition) is read again in a second\n" +
+		"view, and so at best `double-read`, as of all other sources.\n")
 	for _, k := range kinds {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| setting | type | default | meaning |\n|---|---|---|---|\n", k.Name, k.Summary)
 		for _, o := range k.Options {
@@ -40,6 +43,17 @@ func exporterReference(kinds []exporters.Kind) string {
 			cell(m.MySQL), cell(m.MySQLLoss), cell(m.SQLite), cell(m.SQLiteLoss))
 	}
 	return b.String()
+}
+
+// snapshots lists the kinds whose views hold still.
+func snapshots(kinds []exporters.Kind) string {
+	var names []string
+	for _, k := range kinds {
+		if k.Snapshots {
+			names = append(names, k.Name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 func optionType(o exporters.Option) string {

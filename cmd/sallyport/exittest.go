@@ -70,7 +70,7 @@ func runExitTest(ctx context.Context, i *invocation) error {
 		return err
 	}
 	for _, src := range sources {
-		if err := s.refuseTarget(src); err != nil {
+		if err := errors.Join(s.checkGrade(src), s.refuseTarget(src)); err != nil {
 			return err
 		}
 	}

@@ -47,11 +47,8 @@ func runExport(ctx context.Context, i *invocation) error {
 	if err != nil {
 		return err
 	}
-	if err := checkGrade(i.c.String("grade")); err != nil {
-		return err
-	}
 	for _, src := range sources {
-		if err := s.refuseItself(src); err != nil {
+		if err := errors.Join(s.checkGrade(src), s.refuseItself(src)); err != nil {
 			return err
 		}
 	}
@@ -205,13 +202,19 @@ func (s *session) refuseItself(src source) error {
 	return nil
 }
 
-// checkGrade refuses a method that nobody knows: an export must not look proven.
-func checkGrade(grade string) error {
-	switch grade {
-	case "", "single-read", "count-checked", "double-read", "exact":
-		return nil
+// checkGrade refuses a method that nobody knows, or that no view of the source can be held
+// to: an export must not look proven.
+func (s *session) checkGrade(src source) error {
+	switch grade := s.grade(src); grade {
+	case "", "single-read", "count-checked", "double-read":
+	case "exact":
+		if !src.kind.Snapshots {
+			return usage("double-read is the best it can have", "--grade exact: a view of %s does not hold still while it is read", src.kind.Name)
+		}
+	default:
+		return usage("the methods are single-read, count-checked, double-read and exact", "--grade %s: no such method", grade)
 	}
-	return usage("the methods are single-read, count-checked, double-read and exact", "--grade %s: no such method", grade)
+	return nil
 }
 
 // grade is how an export is to be proven: as the flag says, else as the register does.

@@ -34,6 +34,10 @@ type Source struct {
 	// Facts is what views say of the source.
 	Facts dataset.Facts
 
+	// Restless views do not say that they hold still, as those of a directory or a bucket
+	// do not.
+	Restless bool
+
 	// Reuse makes views yield the blob of a prior record whose Data they find
 	// unchanged (see [exporters.Query]).
 	Reuse bool

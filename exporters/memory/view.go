@@ -31,10 +31,11 @@ type view struct {
 
 // The optional interfaces that a view has.
 var (
-	_ exporters.Splitter = (*view)(nil)
-	_ exporters.Counter  = (*view)(nil)
-	_ exporters.Getter   = (*view)(nil)
-	_ exporters.Deleter  = (*view)(nil)
+	_ exporters.Splitter    = (*view)(nil)
+	_ exporters.Counter     = (*view)(nil)
+	_ exporters.Snapshotter = (*view)(nil)
+	_ exporters.Getter      = (*view)(nil)
+	_ exporters.Deleter     = (*view)(nil)
 )
 
 func (v *view) Streams(ctx context.Context) ([]dataset.Stream, error) {
@@ -223,6 +224,9 @@ func (v *view) Count(ctx context.Context, s dataset.Stream) (int64, error) {
 	}
 	return 0, fmt.Errorf("memory: no stream %q: %w", s.Name, fs.ErrNotExist)
 }
+
+// Still reports whether the view holds s still.
+func (v *view) Still(s dataset.Stream) bool { return !v.src.Restless && v.find(s.Name) != nil }
 
 // Get reads one record of the view.
 func (v *view) Get(ctx context.Context, s dataset.Stream, key string, ordinal int) (dataset.Record, error) {

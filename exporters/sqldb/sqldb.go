@@ -53,11 +53,12 @@ import (
 
 // Postgres reads and fills PostgreSQL 12 and later.
 var Postgres = exporters.Kind{
-	Name:    kindPostgres,
-	Summary: "PostgreSQL tables, from one snapshot shared by parallel readers.",
-	Schemes: []string{"postgres", "postgresql"},
-	Options: optionList(kindPostgres),
-	FromURL: fromURL(kindPostgres),
+	Name:      kindPostgres,
+	Summary:   "PostgreSQL tables, from one snapshot shared by parallel readers.",
+	Schemes:   []string{"postgres", "postgresql"},
+	Options:   optionList(kindPostgres),
+	Snapshots: true,
+	FromURL:   fromURL(kindPostgres),
 	Open: func(ctx context.Context, c exporters.Config) (exporters.Exporter, error) {
 		cfg, o, err := pgConfig(ctx, c)
 		if err != nil {
@@ -80,11 +81,12 @@ var Postgres = exporters.Kind{
 
 // SQLite reads and fills SQLite files.
 var SQLite = exporters.Kind{
-	Name:    kindSQLite,
-	Summary: "SQLite files, in one read transaction.",
-	Schemes: []string{"sqlite"},
-	Options: optionList(kindSQLite),
-	FromURL: fromURL(kindSQLite),
+	Name:      kindSQLite,
+	Summary:   "SQLite files, in one read transaction.",
+	Schemes:   []string{"sqlite"},
+	Options:   optionList(kindSQLite),
+	Snapshots: true,
+	FromURL:   fromURL(kindSQLite),
 	Open: func(ctx context.Context, c exporters.Config) (exporters.Exporter, error) {
 		v, err := openSQLite(ctx, c)
 		if err != nil {
@@ -103,11 +105,12 @@ var SQLite = exporters.Kind{
 
 // MySQL reads and fills MySQL 8 and MariaDB 10.5 and later.
 var MySQL = exporters.Kind{
-	Name:    kindMySQL,
-	Summary: "MySQL and MariaDB tables, from one snapshot.",
-	Schemes: []string{"mysql"},
-	Options: optionList(kindMySQL),
-	FromURL: fromURL(kindMySQL),
+	Name:      kindMySQL,
+	Summary:   "MySQL and MariaDB tables, from one snapshot.",
+	Schemes:   []string{"mysql"},
+	Options:   optionList(kindMySQL),
+	Snapshots: true,
+	FromURL:   fromURL(kindMySQL),
 	Open: func(ctx context.Context, c exporters.Config) (exporters.Exporter, error) {
 		v, err := openMySQL(ctx, c)
 		if err != nil {

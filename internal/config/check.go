@@ -169,6 +169,9 @@ func (s *service) kind(kinds []exporters.Kind) {
 		s.fail("exporter", "must be %s, not %q", oneOf(names), s.s.Exporter)
 		return
 	}
+	if s.s.Grade == "exact" && !kinds[i].Snapshots {
+		s.fail("grade", "exact needs a source that holds still while it is read, and a view of %s does not; double-read is the best it can have", kinds[i].Name)
+	}
 	s.d.options(&s.s.With, kinds[i], join(s.path, "with"), s.d.line(s.path), nil)
 }
 

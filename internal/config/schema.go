@@ -152,7 +152,11 @@ func kindSchema(k exporters.Kind) schema {
 			required = append(required, o.Name)
 		}
 	}
-	then := schema{"properties": schema{"with": schema{"additionalProperties": false, "properties": props, "required": required}}}
+	own := schema{"with": schema{"additionalProperties": false, "properties": props, "required": required}}
+	if !k.Snapshots {
+		own["grade"] = schema{"not": schema{"const": "exact"}}
+	}
+	then := schema{"properties": own}
 	if len(required) > 0 {
 		then["required"] = []string{"with"}
 	}
