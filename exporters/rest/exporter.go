@@ -15,6 +15,7 @@ import (
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
 	"github.com/dwp/sallyport/exporters/rest/jinja"
+	"github.com/dwp/sallyport/internal/spool"
 )
 
 // A view is one opened service. It implements [exporters.Exporter] and
@@ -32,6 +33,7 @@ type view struct {
 	homes    map[string]bool // origins that the configuration decides
 	stateDir string
 	started  time.Time
+	memory   int64 // bytes that recognising repeated records may take, for each stream that is read
 
 	shortPage     bool
 	driftCheck    bool
@@ -330,7 +332,8 @@ func (v *view) read(ctx context.Context, q exporters.Query, yield func(dataset.R
 	if i < 0 {
 		return fmt.Errorf("there is no stream %q", name)
 	}
-	rd := &reader{v: v, st: all[i], records: records, files: files, seen: newTracker(), gaps: map[string]int{}, yield: yield}
+	rd := &reader{v: v, st: all[i], records: records, files: files, seen: spool.NewRepeats("", v.memory), yield: yield}
+	defer rd.seen.Close()
 	if err := all[i].read(ctx, v, func(it item) error { return rd.item(ctx, it) }); err != nil {
 		return fmt.Errorf("stream %s: %w", name, err)
 	}

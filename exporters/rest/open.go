@@ -14,6 +14,9 @@ import (
 	"github.com/dwp/sallyport/exporters/rest/jinja"
 )
 
+// repeatsMemory is the usual memory of a view.
+const repeatsMemory = 16 << 20
+
 // open opens a view. now and sleep are the world's; tests give others.
 func open(ctx context.Context, c exporters.Config, now func() time.Time, sleep func(context.Context, time.Duration) error) (*view, error) {
 	o := c.Options
@@ -37,7 +40,7 @@ func open(ctx context.Context, c exporters.Config, now func() time.Time, sleep f
 	}
 	v := &view{
 		manifest: m, budget: m.budget, facts: newFacts(), homes: map[string]bool{}, stateDir: c.State, secrets: &redactor{},
-		now: now, sleep: sleep, started: now(), env: &jinja.Env{Now: now, Random: rand.Reader},
+		now: now, sleep: sleep, started: now(), memory: repeatsMemory, env: &jinja.Env{Now: now, Random: rand.Reader},
 		shortPage: text(o, "pagination", "exhaustive") == "short-page", records: text(o, "records", "raw"), driftCheck: flag(o, "drift_check", true),
 		absentIsEmpty: map[string]bool{}, include: list(o, "streams"), exclude: list(o, "exclude"), attachments: map[string]*attachment{},
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters/rest/jinja"
+	"github.com/dwp/sallyport/internal/spool"
 )
 
 // A reader turns the items of one Read into records.
@@ -15,21 +16,23 @@ type reader struct {
 	v              *view
 	st             *stream
 	records, files bool
-	seen           *tracker
+	seen           *spool.Repeats
 	yield          func(dataset.Record) error
 	buf, canon     []byte
-	gaps           map[string]int // ordinals that gaps of a key have taken
 }
 
 // gap yields a gap under an identity that nothing else has: the first record of a key
 // that came twice has ordinal 0, and gaps of one slice are counted.
 func (r *reader) gap(g dataset.Gap) error {
 	g.Stream = r.st.name
-	if g.Code == dataset.DuplicateKey {
-		g.Ordinal = 1
+	taken, err := r.seen.Count("gap " + g.Key)
+	if err != nil {
+		return err
 	}
-	g.Ordinal += r.gaps[g.Key]
-	r.gaps[g.Key]++
+	g.Ordinal = taken
+	if g.Code == dataset.DuplicateKey {
+		g.Ordinal++
+	}
 	g.Detail = r.v.secrets.clean(g.Detail)
 	return r.yield(dataset.Record{Stream: r.st.name, Key: g.Key, Ordinal: g.Ordinal, Gap: &g})
 }
@@ -61,13 +64,17 @@ func (r *reader) item(ctx context.Context, it item) error {
 	rec := dataset.Record{Stream: r.st.name, Data: data}
 	if len(r.st.key) == 0 {
 		rec.Key = dataset.KeylessKey(r.canon)
-		rec.Ordinal = r.seen.ordinal(rec.Key)
+		if rec.Ordinal, err = r.seen.Count(rec.Key); err != nil {
+			return err
+		}
 	} else {
 		if rec.Key, err = r.st.keyOf(it); err != nil {
 			return r.gap(dataset.Gap{Key: it.label(), Code: dataset.Malformed, Detail: err.Error()})
 		}
-		before, same := r.seen.seen(rec.Key, r.canon)
+		before, same, err := r.seen.Record(rec.Key, r.canon)
 		switch {
+		case err != nil:
+			return err
 		case same:
 			r.v.facts.repeat(r.st.name)
 			return nil

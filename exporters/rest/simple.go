@@ -9,6 +9,7 @@ import (
 
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters/rest/jinja"
+	"github.com/dwp/sallyport/internal/spool"
 )
 
 // simple is a SimpleRetriever: requests, pages, records.
@@ -36,12 +37,14 @@ func (n node) simple(st *stream) retriever {
 
 func (r *simple) requesters() []*requester { return []*requester{r.req} }
 
-// A pageGuard notices pages and tokens that come twice. Its seed is secret, so that a
-// server cannot aim at a collision.
+// A pageGuard notices pages and tokens that come twice.
 type pageGuard struct {
-	seed   maphash.Seed
-	pages  map[uint64]bool
-	tokens map[string]bool
+	seed maphash.Seed // secret, so that a server cannot aim at a collision
+	seen *spool.Repeats
+}
+
+func newPageGuard() pageGuard {
+	return pageGuard{maphash.MakeSeed(), spool.NewRepeats("", 1<<20)}
 }
 
 // slice reads the pages of one slice.
@@ -55,7 +58,8 @@ func (r *simple) slice(ctx context.Context, v *view, st *stream, p part, emit fu
 // readPages reads all pages; more are parameters beside the manifest's own.
 func (r *simple) readPages(ctx context.Context, v *view, st *stream, p part, more []pair, emit func(item) error) error {
 	base := p.scope(v.scope())
-	guard := pageGuard{maphash.MakeSeed(), map[uint64]bool{}, map[string]bool{}}
+	guard := newPageGuard()
+	defer guard.seen.Close()
 	size, err := r.pages.pageSize(base)
 	if err != nil {
 		return err
@@ -243,22 +247,21 @@ func (g *pageGuard) page(raws []jinja.Value, number int64) error {
 		h.Write(b)
 		h.WriteByte(0)
 	}
-	if sum := h.Sum64(); g.pages[sum] {
-		return fmt.Errorf("page %d holds the same records as an earlier one: the source repeats itself (if it repeats its last page, set pagination: short-page)", number)
-	} else {
-		g.pages[sum] = true
+	before, err := g.seen.Count(fmt.Sprintf("page %x", h.Sum64()))
+	if err == nil && before > 0 {
+		err = fmt.Errorf("page %d holds the same records as an earlier one: the source repeats itself (if it repeats its last page, set pagination: short-page)", number)
 	}
-	return nil
+	return err
 }
 
 // token fails if the same token came before.
 func (g *pageGuard) token(t jinja.Value) error {
 	k := jinja.Repr(t)
-	if g.tokens[k] {
-		return fmt.Errorf("the source repeats the page token %s", cut(k, 100))
+	before, err := g.seen.Count("token " + k)
+	if err == nil && before > 0 {
+		err = fmt.Errorf("the source repeats the page token %s", cut(k, 100))
 	}
-	g.tokens[k] = true
-	return nil
+	return err
 }
 
 // alarm emits a gap where the number of records of a slice suggests that the source cut

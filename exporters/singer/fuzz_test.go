@@ -31,9 +31,10 @@ func FuzzMessages(f *testing.F) {
 		}
 		v := &view{o: Options{BatchDir: t.TempDir(), MaxLine: 1 << 20}, catalog: c,
 			unknown: make(map[string]int), unasked: make(map[ignored]int), repeated: make(map[string]int64)}
-		r := &reader{view: v, ctx: t.Context(), streams: make(map[string]*stream)}
+		r := newReader(t.Context(), v, nil)
+		defer r.seen.Close()
 		for _, s := range c.streams {
-			r.streams[s.Name] = newStream(s)
+			r.streams[s.Name] = &stream{def: s}
 		}
 		r.yield = func(rec dataset.Record, err error) bool {
 			switch {

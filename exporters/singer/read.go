@@ -2,7 +2,6 @@ package singer
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
+	"github.com/dwp/sallyport/internal/spool"
 )
 
 func (v *view) Read(ctx context.Context, q exporters.Query) iter.Seq2[dataset.Record, error] {
@@ -33,7 +33,8 @@ func (v *view) read(ctx context.Context, q exporters.Query, yield func(dataset.R
 	if q.Range != (dataset.Range{}) || q.After != "" {
 		return errors.New("a tap has neither ranges nor cursors")
 	}
-	r := &reader{view: v, ctx: ctx, yield: yield, streams: make(map[string]*stream)}
+	r := newReader(ctx, v, yield)
+	defer r.seen.Close()
 	chosen := make(map[string]bool)
 	for _, s := range q.Streams {
 		i := slices.IndexFunc(v.catalog.entries, func(e catalogEntry) bool { return e.id == s.Name })
@@ -41,7 +42,7 @@ func (v *view) read(ctx context.Context, q exporters.Query, yield func(dataset.R
 			return fmt.Errorf("no stream %q: %w", dataset.Escape(s.Name), fs.ErrNotExist)
 		}
 		chosen[s.Name] = true
-		r.streams[s.Name] = newStream(v.catalog.streams[i])
+		r.streams[s.Name] = &stream{def: v.catalog.streams[i]}
 	}
 	if len(chosen) == 0 {
 		return errors.New("a query without streams")
@@ -92,8 +93,16 @@ type reader struct {
 	ctx     context.Context
 	yield   func(dataset.Record, error) bool
 	streams map[string]*stream // the chosen ones by name
+	seen    *spool.Repeats     // of all streams; see stream.id
 	compact []byte
 	line    int64
+}
+
+// repeatsMemory is what recognising repeated records may take, for all streams of a run.
+const repeatsMemory = 16 << 20
+
+func newReader(ctx context.Context, v *view, yield func(dataset.Record, error) bool) *reader {
+	return &reader{view: v, ctx: ctx, yield: yield, streams: make(map[string]*stream), seen: spool.NewRepeats("", repeatsMemory)}
 }
 
 // A stream is what is known of a stream during one run.
@@ -103,22 +112,13 @@ type stream struct {
 	announce  bool            // the next record carries schema
 	version   string          // lexeme of the table version that is being read
 	restarted bool
-	records   int64                       // RECORD messages and lines of batches
-	gaps      int                         // about the whole stream, so far
-	seen      map[fingerprint]fingerprint // key to value
-	count     map[fingerprint]int         // how often a key came
+	records   int64 // RECORD messages and lines of batches
+	gaps      int   // about the whole stream, so far
 }
 
-func newStream(def dataset.Stream) *stream {
-	return &stream{def: def, seen: make(map[fingerprint]fingerprint), count: make(map[fingerprint]int)}
-}
-
-// A fingerprint is the first half of a SHA-256.
-type fingerprint [16]byte
-
-func fingerprintOf(b []byte) fingerprint {
-	sum := sha256.Sum256(b)
-	return fingerprint(sum[:16])
+// id makes a key one of this stream, among those of all streams.
+func (s *stream) id(key string) string {
+	return fmt.Sprintf("%d %s%s", len(s.def.Name), s.def.Name, key)
 }
 
 // messages reads the output of the tap to its end.
@@ -264,9 +264,9 @@ func (r *reader) record(s *stream, data json.RawMessage) error {
 	}
 	rec := dataset.Record{Key: dataset.KeylessKey(canonical), Data: r.compact}
 	if s.def.Keyless {
-		id := fingerprintOf([]byte(rec.Key))
-		rec.Ordinal = s.count[id]
-		s.count[id]++
+		if rec.Ordinal, err = r.seen.Count(s.id(rec.Key)); err != nil {
+			return err
+		}
 		return r.give(s, rec)
 	}
 	key, missing, err := keyOf(r.compact, s.def.Schema.PrimaryKey)
@@ -274,33 +274,30 @@ func (r *reader) record(s *stream, data json.RawMessage) error {
 		return err
 	}
 	if missing != "" {
-		rec.Ordinal = s.next(rec.Key)
+		if rec.Ordinal, err = r.seen.Count(s.id(rec.Key)); err != nil {
+			return err
+		}
 		return r.giveGap(s, rec, dataset.Malformed, fmt.Sprintf("a record without its key field %q", missing))
 	}
 	rec.Key = key
-	id, value := fingerprintOf([]byte(key)), fingerprintOf(canonical)
-	before, twice := s.seen[id]
+	before, same, err := r.seen.Record(s.id(key), canonical)
 	switch {
-	case !twice:
-		s.seen[id] = value
-	case before == value:
+	case err != nil:
+		return err
+	case same:
 		r.mu.Lock()
 		r.repeated[s.def.Name]++
 		r.mu.Unlock()
 		return nil
-	default:
-		s.next(key) // the first was 0
-		rec.Ordinal = s.count[id]
+	case before:
+		others, err := r.seen.Count(s.id(key))
+		if err != nil {
+			return err
+		}
+		rec.Ordinal = others + 1 // the first was 0
 		return r.giveGap(s, rec, dataset.DuplicateKey, "another record of this key came before and is exported")
 	}
 	return r.give(s, rec)
-}
-
-// next counts one more of a key and returns how many there were.
-func (s *stream) next(key string) int {
-	id := fingerprintOf([]byte(key))
-	s.count[id]++
-	return s.count[id] - 1
 }
 
 // keyOf returns the key of a record, or the name of the field of the key that it lacks.

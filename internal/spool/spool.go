@@ -3,7 +3,8 @@
 // name, so that the kernel frees it when the process ends, however it ends.
 //
 // [Buckets] scatter records over numbered buckets that are read back one by one;
-// a [Sorter] returns pairs in the order of their keys. Both hold little more in memory
+// a [Sorter] returns pairs in the order of their keys; a [Table] is asked for single
+// entries, and [Repeats] with it for what came before. All hold little more in memory
 // than they are told to.
 package spool
 
