@@ -48,6 +48,10 @@ type Record struct {
 	// valid until the next step of the sequence that yielded it.
 	Data json.RawMessage
 
+	// Compact says that Data is what [Compact] makes of it: its source wrote and checked
+	// every value, so nobody need parse it again.
+	Compact bool
+
 	Blob   *Blob   // bytes that belong to the record, or nil
 	Gap    *Gap    // what could not be read, instead of Data
 	Schema *Schema // set where the stream's schema changes, from this record on

@@ -3,6 +3,7 @@ package dataset
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +27,22 @@ func Quote(dst []byte, s string) ([]byte, error) {
 		return dst, ErrNotUTF8
 	}
 	return quote(dst, s), nil
+}
+
+// IsPlain reports whether a JSON string holds text as it is: ASCII without a quote, a
+// backslash or a control.
+func IsPlain(text []byte) bool {
+	for ; len(text) >= 8; text = text[8:] {
+		if specialBytes(binary.LittleEndian.Uint64(text)) != 0 {
+			return false
+		}
+	}
+	for _, c := range text {
+		if c < ' ' || c >= utf8.RuneSelf || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // quote is Quote for text that is known to be UTF-8.

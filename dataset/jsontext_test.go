@@ -253,6 +253,26 @@ func countLines(r io.Reader) (n int, err error) {
 	return n, nil
 }
 
+func TestPlainTextIsWhatNeedsNoEscape(t *testing.T) {
+	for n := range 20 {
+		text := bytes.Repeat([]byte("a~ "), 7)[:n]
+		if !dataset.IsPlain(text) {
+			t.Errorf("%q is not plain", text)
+		}
+		for i := range text {
+			for c := range 256 {
+				text[i] = byte(c)
+				quoted, err := dataset.Quote(nil, string(text))
+				want := err == nil && len(quoted) == n+2 && c < utf8.RuneSelf
+				if got := dataset.IsPlain(text); got != want {
+					t.Fatalf("IsPlain(%q) = %v", text, got)
+				}
+			}
+			text[i] = 'a'
+		}
+	}
+}
+
 func FuzzText(f *testing.F) {
 	for _, k := range keys.Awkward() {
 		f.Add([]byte(k))

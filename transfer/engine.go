@@ -169,12 +169,15 @@ func (k *sink) take(ctx context.Context, r dataset.Record, fetchers *errgroup.Gr
 	if k.stream.Blobs {
 		return k.entry(ctx, r, fetchers)
 	}
-	line, err := dataset.Compact(k.line[:0], r.Data)
-	if err != nil {
-		k.gap(ctx, dataset.Gap{Stream: k.stream.Name, Key: r.Key, Ordinal: r.Ordinal, Code: dataset.Malformed, Detail: err.Error()})
-		return nil
+	line := []byte(r.Data)
+	if !r.Compact {
+		var err error
+		if line, err = dataset.Compact(k.line[:0], r.Data); err != nil {
+			k.gap(ctx, dataset.Gap{Stream: k.stream.Name, Key: r.Key, Ordinal: r.Ordinal, Code: dataset.Malformed, Detail: err.Error()})
+			return nil
+		}
+		k.line = line
 	}
-	k.line = line
 	if len(line) > archive.MaxRecord {
 		k.gap(ctx, dataset.Gap{Stream: k.stream.Name, Key: r.Key, Ordinal: r.Ordinal, Code: dataset.TooLarge, Detail: fmt.Sprintf("record of %d bytes", len(line))})
 		return nil

@@ -106,6 +106,7 @@ func TestCheckExporterFindsEachBreach(t *testing.T) {
 		"data not an object":       {fault{read: each(func(r *dataset.Record) { r.Data = []byte(`[1]`) })}, "not a JSON object"},
 		"data with a name twice":   {fault{read: each(func(r *dataset.Record) { r.Data = []byte(`{"a":1,"\u0061":2}`) })}, "second member"},
 		"something after data":     {fault{read: each(func(r *dataset.Record) { r.Data = append(slices.Clone(r.Data), "{}"...) })}, "after"},
+		"compact in name only":     {fault{read: each(func(r *dataset.Record) { r.Data, r.Compact = []byte(`{"n": 1}`), true })}, "said to be compact"},
 		"keyless with a key of its own": {fault{streams: func(s []dataset.Stream) []dataset.Stream {
 			s = slices.Clone(s)
 			s[1].Keyless = true

@@ -1,6 +1,7 @@
 package exportertest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -85,6 +86,9 @@ func (c *checker) checkRecord(s dataset.Stream, r dataset.Record) {
 	g := r.Gap
 	if g == nil {
 		c.checkKeyless(s, r)
+		if compact, err := dataset.Compact(nil, r.Data); r.Compact && (err != nil || !bytes.Equal(compact, r.Data)) {
+			c.breach("record %v is said to be compact and is not: %v", id, err)
+		}
 		return
 	}
 	switch {

@@ -75,7 +75,7 @@ func (v *pgView) delete(ctx context.Context, c *pgx.Conn, t *pgTable, r dataset.
 	if err := pgExec(ctx, c, "SELECT 1 FROM "+t.from+" AS t"+where+" FOR UPDATE"); err != nil {
 		return err
 	}
-	now, err := pgGet(ctx, c, t, r.Key, v.ascii)
+	now, err := pgGet(ctx, c, t, r.Key)
 	if err != nil {
 		return err
 	}

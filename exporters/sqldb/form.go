@@ -40,7 +40,13 @@ const (
 // appendValue appends the JSON of a value that is not null and needs no context.
 func appendValue(dst []byte, f form, text []byte) ([]byte, error) {
 	switch f {
-	case formToken:
+	case formToken, formFixed, formFraction, formDatetime, formInstant:
+		if !dataset.IsPlain(text) {
+			return dst, fmt.Errorf("neither digits nor letters: %.100q", text)
+		}
+	}
+	switch f {
+	case formToken, formFixed:
 		return append(append(append(dst, '"'), text...), '"'), nil
 	case formNumber:
 		return appendNumber(dst, text)
@@ -53,8 +59,6 @@ func appendValue(dst []byte, f form, text []byte) ([]byte, error) {
 		return appendHex(dst, text)
 	case formDatetime, formInstant:
 		return appendDatetime(dst, text, f == formInstant), nil
-	case formFixed:
-		return appendValue(dst, formToken, text)
 	case formFraction:
 		return append(append(append(dst, '"'), trimFraction(text)...), '"'), nil
 	case formJSON:

@@ -67,13 +67,18 @@ func TestTextFromCopyIsQuotedAsElsewhere(t *testing.T) {
 
 // FuzzCopyRow feeds the decoder rows that no server would send.
 func FuzzCopyRow(f *testing.F) {
-	for _, s := range []string{"1\tx\t\\\\x00ff\tt\n", "\\N\t\\N\t\\N\t\\N\n", "1\t\\\n", "\t\t\t\n", "1\tx\t\\x\tt\n", "1", "NaN\t\\b\t\\\\x0\tq\n"} {
+	for _, s := range []string{
+		"1\tx\t\\\\x00ff\tt\t7\t2026-03-01 12:00:00.5\t0044-03-15 12:00:00+00 BC\t12:00:00.50\t[1, {}]\n",
+		"\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\t\\N\n", "1\t\\\n", "\t\t\t\t\t\t\t\t\n", "1", "NaN\t\\b\t\\\\x0\tq\t\"\té\t\x01\t\\\\\t{\n",
+		"1\t\xff\t\\\\x\tt\t\t\t\t\t" + strings.Repeat("[", dataset.MaxDepth) + strings.Repeat("]", dataset.MaxDepth) + "\n",
+	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		w := &copyReader{b: newBuilder(mixedTable(t), nil), unsure: true, yield: func(r dataset.Record, err error) bool {
+		w := &copyReader{b: newBuilder(everyForm(t), nil), yield: func(r dataset.Record, err error) bool {
 			if r.Gap == nil {
-				if err := dataset.CheckObject(r.Data); err != nil {
+				compact, err := dataset.Compact(nil, r.Data)
+				if r.Compact && (err != nil || !bytes.Equal(compact, r.Data)) {
 					t.Errorf("%q became %s: %v", data, r.Data, err)
 				}
 			}
@@ -83,16 +88,27 @@ func FuzzCopyRow(f *testing.F) {
 	})
 }
 
-// mixedTable is a keyless table of four columns.
+// mixedTable is a table of four columns.
 func mixedTable(t testing.TB) *table {
 	t.Helper()
-	s := dataset.Stream{Name: "t", Schema: &dataset.Schema{PrimaryKey: []string{"id"}}}
+	return tableOf(t, formNumber, formText, formHex, formBool)
+}
+
+// everyForm is a table with a column of every form that text can have.
+func everyForm(t testing.TB) *table {
+	t.Helper()
+	return tableOf(t, formNumber, formText, formHex, formBool, formToken, formDatetime, formInstant, formFraction, formJSON)
+}
+
+// tableOf is a table with columns c0, c1 and so on of the given forms. The first is its
+// key.
+func tableOf(t testing.TB, forms ...form) *table {
+	t.Helper()
+	s := dataset.Stream{Name: "t", Schema: &dataset.Schema{PrimaryKey: []string{"c0"}}}
 	var columns []column
-	for _, c := range []struct {
-		name string
-		form form
-	}{{"id", formNumber}, {"text", formText}, {"bytes", formHex}, {"flag", formBool}} {
-		col, err := newColumn(c.name, c.name, c.form)
+	for i, f := range forms {
+		name := fmt.Sprintf("c%d", i)
+		col, err := newColumn(name, name, f)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,6 +119,47 @@ func mixedTable(t testing.TB) *table {
 		t.Fatal(err)
 	}
 	return tab
+}
+
+func TestWhatIsWrittenWithoutEscapesHoldsNothingToEscape(t *testing.T) {
+	t.Parallel()
+	for _, f := range []form{formToken, formFixed, formFraction, formDatetime, formInstant} {
+		for _, text := range []string{`12"`, `1\2`, "1\n2", "1é", "12345678\"", "\xff"} {
+			if got, err := appendValue(nil, f, []byte(text)); err == nil {
+				t.Errorf("%q in form %d is written %s", text, f, got)
+			}
+		}
+	}
+}
+
+func TestTextThatIsNoUTF8IsKeptAsBytes(t *testing.T) {
+	t.Parallel()
+	var got string
+	w := &copyReader{b: newBuilder(mixedTable(t), nil), yield: func(r dataset.Record, err error) bool {
+		got = string(r.Data)
+		return err == nil && r.Gap == nil && r.Compact
+	}}
+	if _, err := w.Write([]byte("1\ta\\t\xff\t\\\\x00\tt\n")); err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"c0":1,"c1_b64":"YQn/","c2":"AA==","c3":true}`; got != want {
+		t.Errorf("the row became %s; want %s", got, want)
+	}
+}
+
+func TestOnlyWhatCannotBeNestedTooDeepIsTakenAsItIs(t *testing.T) {
+	t.Parallel()
+	for depth, want := range map[int]bool{10: true, dataset.MaxDepth: false} {
+		w := &copyReader{b: newBuilder(tableOf(t, formNumber, formJSON), nil), yield: func(r dataset.Record, err error) bool {
+			if r.Compact != want || r.Gap != nil {
+				t.Errorf("a value nested %d deep: Compact = %v, gap %v", depth, r.Compact, r.Gap)
+			}
+			return true
+		}}
+		if _, err := fmt.Fprintf(w, "1\t%s%s\n", strings.Repeat("[", depth), strings.Repeat("]", depth)); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 func TestFloatsAreWrittenAsPostgresWritesThem(t *testing.T) {

@@ -66,14 +66,14 @@ func (v *pgView) Get(ctx context.Context, s dataset.Stream, key string, _ int) (
 		return dataset.Record{}, err
 	}
 	defer v.release(c)
-	return pgGet(ctx, c, t, key, v.ascii)
+	return pgGet(ctx, c, t, key)
 }
 
-func pgGet(ctx context.Context, c *pgx.Conn, t *pgTable, key string, unsure bool) (dataset.Record, error) {
+func pgGet(ctx context.Context, c *pgx.Conn, t *pgTable, key string) (dataset.Record, error) {
 	var o one
 	where, err := t.keyCondition(key)
 	if err == nil {
-		_, err = pgCopyOut(ctx, c, &t.table, where, nil, unsure, o.yield)
+		_, err = pgCopyOut(ctx, c, &t.table, where, nil, o.yield)
 	}
 	var r dataset.Record
 	if err == nil {

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -70,7 +71,7 @@ func (v *pgView) readStream(ctx context.Context, s dataset.Stream, q exporters.Q
 	if err != nil {
 		return false, err
 	}
-	more, err = pgCopyOut(ctx, c, read, where, ties, v.ascii, yield)
+	more, err = pgCopyOut(ctx, c, read, where, ties, yield)
 	return more && !stopped, err
 }
 
@@ -89,7 +90,7 @@ const rowHash = "hashtextextended((t.*)::text, 0)"
 
 // pgCopyOut reads rows as COPY writes them and yields a record for each. more is false
 // if the caller wants no more.
-func pgCopyOut(ctx context.Context, c *pgx.Conn, t *table, where string, ties *ties, unsure bool, yield func(dataset.Record, error) bool) (more bool, err error) {
+func pgCopyOut(ctx context.Context, c *pgx.Conn, t *table, where string, ties *ties, yield func(dataset.Record, error) bool) (more bool, err error) {
 	list := t.selectList()
 	if ties.any() {
 		list = strings.TrimPrefix(list+", "+rowHash, ", ")
@@ -108,7 +109,7 @@ func pgCopyOut(ctx context.Context, c *pgx.Conn, t *table, where string, ties *t
 	case ties.many():
 		sql += " ORDER BY " + rowHash
 	}
-	w := &copyReader{b: newBuilder(t, ties.counter()), ties: ties, unsure: unsure, yield: yield}
+	w := &copyReader{b: newBuilder(t, ties.counter()), ties: ties, yield: yield}
 	if _, err := c.PgConn().CopyTo(ctx, w, "COPY ("+sql+") TO STDOUT"); err != nil {
 		if errors.Is(err, errEnough) {
 			return false, nil
@@ -127,11 +128,10 @@ var errEnough = errors.New("no more records wanted")
 // A copyReader turns the text format of COPY into records.
 // https://www.postgresql.org/docs/current/sql-copy.html, "Text Format".
 type copyReader struct {
-	b      *builder
-	ties   *ties
-	unsure bool // text may be no UTF-8
-	yield  func(dataset.Record, error) bool
-	rest   []byte // of a row that is not complete
+	b     *builder
+	ties  *ties
+	yield func(dataset.Record, error) bool
+	rest  []byte // of a row that is not complete
 }
 
 // Write takes whole rows, as the server sends them, and copes with pieces.
@@ -200,7 +200,7 @@ func (w *copyReader) cell(cell []byte) {
 	}
 	c := &b.t.columns[b.next]
 	switch {
-	case c.form == formText && !w.unsure:
+	case c.form == formText && utf8.Valid(cell):
 		b.open()
 		b.data = appendCopyText(b.data, cell)
 		b.close()

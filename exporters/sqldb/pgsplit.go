@@ -109,7 +109,7 @@ func (t *pgTable) sample(ctx context.Context, c *pgx.Conn, n int, blocks int64) 
 	by := strings.Join(order, ", ")
 	sql := fmt.Sprintf("SELECT %s FROM %s AS t TABLESAMPLE SYSTEM (%g) REPEATABLE (1) ORDER BY %s", keys.selectList(), t.from, percent, by)
 	var all []string
-	w := &copyReader{b: newBuilder(&keys, nil), unsure: true, yield: func(r dataset.Record, err error) bool {
+	w := &copyReader{b: newBuilder(&keys, nil), yield: func(r dataset.Record, err error) bool {
 		all = append(all, r.Key)
 		return err == nil && len(all) < 1<<20
 	}}

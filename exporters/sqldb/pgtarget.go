@@ -159,7 +159,7 @@ func (t *PostgresTarget) readStream(ctx context.Context, s dataset.Stream, yield
 	if err != nil {
 		return false, err
 	}
-	return pgCopyOut(ctx, c, &pt.table, "", ties, false, yield)
+	return pgCopyOut(ctx, c, &pt.table, "", ties, yield)
 }
 
 func pgReadDocuments(ctx context.Context, c *pgx.Conn, t *tableLayout, yield func(dataset.Record, error) bool) (more bool, err error) {

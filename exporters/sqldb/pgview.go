@@ -42,7 +42,6 @@ type pgView struct {
 	streams  []dataset.Stream
 	defs     []definition
 	facts    dataset.Facts
-	ascii    bool // the server's encoding promises nothing: text may be no UTF-8
 
 	slots    chan struct{}  // one for each connection that may read
 	mainFree chan *pgx.Conn // main, while nobody reads over it
@@ -169,7 +168,6 @@ func (v *pgView) position(ctx context.Context) error {
 	if err := v.main.QueryRow(ctx, position).Scan(&v.facts.Position); err != nil {
 		return fmt.Errorf("position: %w", pgError(err))
 	}
-	v.ascii = encoding == "SQL_ASCII"
 	v.facts.Versions = map[string]string{"PostgreSQL": version, "server_encoding": encoding}
 	return nil
 }

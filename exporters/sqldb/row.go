@@ -57,6 +57,9 @@ func newTable(s dataset.Stream, from string, columns []column) (*table, error) {
 	t := &table{stream: s, from: from, columns: columns}
 	names := make(map[string]bool)
 	for _, c := range columns {
+		if names[c.name] {
+			return nil, fmt.Errorf("two columns are called %q", c.name)
+		}
 		names[c.name] = true
 	}
 	for _, c := range columns {
@@ -109,6 +112,7 @@ type builder struct {
 	scratch []byte
 	next    int   // column
 	size    int64 // of the row, if known and larger than its data
+	deep    bool  // a value may be nested as deep as a record may be
 	err     error // the first value that could not be written
 	seen    *ordinals
 }
@@ -120,7 +124,7 @@ func newBuilder(t *table, seen *ordinals) *builder {
 }
 
 func (b *builder) begin() {
-	b.data, b.next, b.err, b.size = b.data[:0], 0, nil, 0
+	b.data, b.next, b.err, b.size, b.deep = b.data[:0], 0, nil, 0, false
 }
 
 // open begins the value of the next column.
@@ -155,6 +159,7 @@ func (b *builder) text(text []byte) {
 		b.data = append(appendBits(append(b.data, '"'), text, c.bits), '"')
 	default:
 		b.data, err = appendValue(b.data, c.form, text)
+		b.deep = b.deep || c.form == formJSON && len(text) > dataset.MaxDepth
 	}
 	b.fail(c, err)
 	b.close()
@@ -238,7 +243,7 @@ func (b *builder) finish(tie string) (dataset.Record, error) {
 	}
 	b.data[0] = '{' // in the place of the first comma
 	b.data = append(b.data, '}')
-	r := dataset.Record{Stream: b.t.stream.Name, Data: b.data}
+	r := dataset.Record{Stream: b.t.stream.Name, Data: b.data, Compact: !b.deep}
 	if b.t.stream.Keyless {
 		var err error
 		if b.canon, err = dataset.Canonical(b.canon[:0], b.data); err != nil {
