@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"slices"
 	"time"
@@ -229,13 +228,8 @@ func (e Event) encode(log string) ([]byte, error) {
 // decodeEvent is the inverse of encode and accepts nothing else.
 func decodeEvent(log string, entry []byte) (Event, error) {
 	var w wire
-	dec := json.NewDecoder(bytes.NewReader(entry))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&w); err != nil {
+	if err := json.Unmarshal(entry, &w); err != nil {
 		return Event{}, errors.New("entry is not an event")
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return Event{}, errors.New("entry is more than one event")
 	}
 	e := Event{
 		ID: w.Metadata.UID, Time: time.UnixMilli(w.Time).UTC(), Activity: w.API.Operation, Phase: w.Unmapped.Phase,

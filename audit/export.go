@@ -85,8 +85,12 @@ func (r *Reader) signature(ctx context.Context, text []byte) ([]byte, error) {
 		if info.Marker || info.Later {
 			continue
 		}
-		if _, err := r.signedBy(ctx, []string{info.Name}, text, time.Time{}); err == nil {
-			return r.s.read(ctx, info.Name)
+		sig, err := r.s.read(ctx, info.Name)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := r.signedBy(map[string][]byte{info.Name: sig}, text, time.Time{}); err == nil {
+			return sig, nil
 		}
 	}
 	return nil, fmt.Errorf("signature of the checkpoint: %w", fs.ErrNotExist)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +32,10 @@ type Reader struct {
 
 	// Principal, if not empty, is who must have signed the checkpoints.
 	Principal string
+
+	// Visit, if not nil, is called by [Reader.Verify] with each entry that it can read,
+	// in order, from the goroutine that called Verify.
+	Visit func(Entry)
 }
 
 // NewReader returns a Reader of a log in the store of an id. Trust says whose
@@ -109,39 +114,46 @@ func (r *Reader) readCheckpoint(ctx context.Context, name string) (tlog.Tree, []
 	if err != nil {
 		return tlog.Tree{}, nil, err
 	}
-	tree, err := r.s.parseCheckpoint(text)
-	if err == nil && r.s.checkpointName(tree.N) != name {
-		err = fmt.Errorf("is a checkpoint of size %d", tree.N)
-	}
+	tree, err := r.namedCheckpoint(name, text)
 	if err != nil {
 		return tlog.Tree{}, nil, &badError{fmt.Errorf("%s: %w", name, err)}
 	}
 	return tree, text, nil
 }
 
+// namedCheckpoint parses a checkpoint, which must be that of its name.
+func (r *Reader) namedCheckpoint(name string, text []byte) (tlog.Tree, error) {
+	tree, err := r.s.parseCheckpoint(text)
+	if err == nil && r.s.checkpointName(tree.N) != name {
+		err = fmt.Errorf("is a checkpoint of size %d", tree.N)
+	}
+	return tree, err
+}
+
 // signer returns who signed a checkpoint.
 func (r *Reader) signer(ctx context.Context, text []byte, at time.Time) (crypto.Identity, error) {
-	var names []string
+	sigs := make(map[string][]byte)
 	for info, err := range r.s.List(ctx, r.signatures(text)) {
 		if err != nil {
 			return crypto.Identity{}, fmt.Errorf("list signatures of %s: %w", r.s.log, err)
 		}
-		if !info.Marker && !info.Later {
-			names = append(names, info.Name)
+		if info.Marker || info.Later {
+			continue
 		}
-	}
-	return r.signedBy(ctx, names, text, at)
-}
-
-// signedBy tries the signatures of the names given.
-func (r *Reader) signedBy(ctx context.Context, names []string, text []byte, at time.Time) (crypto.Identity, error) {
-	why := []error{errors.New("not signed")}
-	for i, name := range names {
-		sig, err := r.s.read(ctx, name)
+		sig, err := r.s.read(ctx, info.Name)
 		if err != nil {
 			return crypto.Identity{}, err
 		}
-		id, err := r.trust.Verify(namespace, text, sig, at)
+		sigs[info.Name] = sig
+	}
+	return r.signedBy(sigs, text, at)
+}
+
+// signedBy tries signatures, which are given by name. It fails with a *badError.
+func (r *Reader) signedBy(sigs map[string][]byte, text []byte, at time.Time) (crypto.Identity, error) {
+	why := []error{errors.New("not signed")}
+	for i, name := range slices.Sorted(maps.Keys(sigs)) {
+		id, err := r.trust.Verify(namespace, text, sigs[name], at)
 		if err == nil && r.Principal != "" && id.Principal != r.Principal {
 			err = fmt.Errorf("signed by %s; want %s", id.Principal, r.Principal)
 		}

@@ -1,18 +1,20 @@
 package audit
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
+	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/dataset"
@@ -30,10 +32,11 @@ type Finding struct {
 
 // A Report is what [Reader.Verify] found.
 type Report struct {
-	Head        archive.Checkpoint
-	Checkpoints int       // that are signed and agree with the entries
-	Intents     []Entry   // without a result: acts that died, or go on
-	Findings    []Finding // in the order they were found
+	Head        archive.Checkpoint // zero if no checkpoint is validly signed, which is a finding
+	Last        time.Time          // of the newest entry; zero if it could not be read
+	Checkpoints int                // that are signed and agree with the entries
+	Intents     []Entry            // without a result: acts that died, or go on
+	Findings    []Finding          // in the order they were found
 }
 
 // Sound reports whether every entry, hash and checkpoint is as it was written.
@@ -45,9 +48,10 @@ func (r Report) Sound() bool {
 // checkpoint with its signature, older partial tiles too. Each of pins is a checkpoint
 // known from elsewhere (a manifest, a certificate, an earlier visit) that the log must
 // continue. What is wrong is a finding; the error says what could not be read. It fails
-// with [ErrNoLog] if there is no signed checkpoint.
+// with [ErrNoLog] if there is no checkpoint at all, as before the first publication.
 func (r *Reader) Verify(ctx context.Context, pins ...archive.Checkpoint) (Report, error) {
-	v := &verification{r: r, ctx: ctx, open: make(map[dataset.ID]Entry), tiles: make(map[place][]int), signatures: make(map[string][]string)}
+	v := &verification{r: r, ctx: ctx, open: make(map[dataset.ID]Entry), tiles: make(map[place][]int), signatures: make(map[string][]string),
+		docs: make(map[string][]byte), sums: make(map[string]dataset.Hash)}
 	if err := v.run(pins); err != nil {
 		return Report{}, fmt.Errorf("verify audit log %s: %w", r.s.log, err)
 	}
@@ -59,15 +63,20 @@ type verification struct {
 	ctx    context.Context // of the one call that this value serves
 	report Report
 
-	tiles       map[place][]int     // widths of the tiles that are there and were not compared yet
+	there       map[place][]int     // widths of the tiles that are there
+	tiles       map[place][]int     // and were not compared yet
 	signatures  map[string][]string // names by folder
 	checkpoints []stored
+	named       int                     // objects that have a checkpoint's name
+	docs        map[string][]byte       // checkpoints and signatures, whole
+	sums        map[string]dataset.Hash // of tiles, whose bytes are not kept
 
 	frontier frontier
 	levels   [][]tlog.Hash // of each level the hashes of the tile that is being filled
 	done     []int64       // of each level the number of tiles filled
 	open     map[dataset.ID]Entry
-	last     time.Time // of the newest entry
+	lost     []int64 // bundles whose entries could not be read
+	doubtful []int64 // bundles that contradict the tile of their hashes
 }
 
 // A place is where tiles of several widths lie.
@@ -77,10 +86,9 @@ type place struct {
 }
 
 type stored struct {
-	name   string
-	tree   tlog.Tree
-	text   []byte
-	signed bool
+	name string
+	tree tlog.Tree
+	text []byte
 }
 
 func (v *verification) find(name, format string, args ...any) {
@@ -91,11 +99,16 @@ func (v *verification) run(pins []archive.Checkpoint) error {
 	if err := v.list(); err != nil {
 		return err
 	}
+	v.there = maps.Clone(v.tiles)
 	head, err := v.head()
-	if err != nil {
+	if errors.Is(err, ErrNoLog) && v.named > 0 {
+		v.find(v.r.s.log, "has no checkpoint that is validly signed")
+		head = tlog.Tree{N: v.extent()}
+	} else if err != nil {
 		return err
+	} else {
+		v.report.Head = v.r.s.checkpoint(head)
 	}
-	v.report.Head = v.r.s.checkpoint(head)
 	bySize := make(map[int64][]archive.Checkpoint)
 	for _, p := range pins {
 		bySize[p.Size] = append(bySize[p.Size], p)
@@ -112,9 +125,10 @@ func (v *verification) run(pins []archive.Checkpoint) error {
 		}
 	}
 	for level := range v.levels {
-		if err := v.compareHashes(level); err != nil {
-			return err
-		}
+		v.compareHashes(level)
+	}
+	if err := v.blame(head); err != nil {
+		return err
 	}
 	for _, c := range v.checkpoints { // those that leaf has not come to
 		v.find(c.name, "is not validly signed")
@@ -139,9 +153,10 @@ func (v *verification) run(pins []archive.Checkpoint) error {
 	return nil
 }
 
-// list sorts the objects of the log by what they are.
+// list sorts the objects of the log by what they are, and reads them.
 func (v *verification) list() error {
 	s := v.r.s
+	var tiles, docs, checkpoints []string
 	for info, err := range s.List(v.ctx, s.folder()) {
 		if err != nil {
 			return fmt.Errorf("list: %w", err)
@@ -150,37 +165,73 @@ func (v *verification) list() error {
 		tile, isTile := s.parseTile(info.Name)
 		switch {
 		case info.Marker:
-			v.find(info.Name, "was deleted")
+			v.find(info.Name, "was deleted: the bucket has a delete marker, version %s", info.Version)
 		case info.Later:
-			v.find(info.Name, "was written again")
+			v.find(info.Name, "was written again: version %s is not the first", info.Version)
 		case isTile:
 			p := place{tile.L, tile.N}
 			v.tiles[p] = append(v.tiles[p], tile.W)
-		case folder == "signatures":
+			tiles = append(tiles, info.Name)
+		case folder == "signatures" && archive.ParseName(strings.TrimPrefix(info.Name, s.folder())).Class == archive.SignatureObject:
 			dir := info.Name[:strings.LastIndexByte(info.Name, '/')+1]
 			v.signatures[dir] = append(v.signatures[dir], info.Name)
+			docs = append(docs, info.Name)
 		case folder == "checkpoints":
-			if err := v.checkpoint(info.Name); err != nil {
-				return err
-			}
+			checkpoints = append(checkpoints, info.Name)
 		default:
 			v.find(info.Name, "is no name of a log's object")
 		}
 	}
+	if err := v.readAll(tiles, func(name string, b []byte) { v.sums[name] = dataset.Sum(b) }); err != nil {
+		return err
+	}
+	if err := v.readAll(slices.Concat(docs, checkpoints), func(name string, b []byte) { v.docs[name] = b }); err != nil {
+		return err
+	}
+	for _, name := range docs {
+		if dataset.Sum(v.docs[name]).String()+".sig" != path.Base(name) {
+			v.find(name, "is damaged: its %d bytes have sha256 %s", len(v.docs[name]), dataset.Sum(v.docs[name]))
+		}
+	}
+	v.named = len(checkpoints)
+	for _, name := range checkpoints {
+		tree, err := v.r.namedCheckpoint(name, v.docs[name])
+		if err != nil {
+			v.find(name, "%v", err)
+			continue
+		}
+		v.checkpoints = append(v.checkpoints, stored{name, tree, v.docs[name]})
+	}
 	return nil
 }
 
-func (v *verification) checkpoint(name string) error {
-	tree, text, err := v.r.readCheckpoint(v.ctx, name)
-	var bad *badError
-	if errors.As(err, &bad) {
-		v.find(name, "%v", bad)
-		return nil
-	} else if err != nil {
-		return err
+// readAll reads objects, many at once, and hands them on in any order, one by one.
+func (v *verification) readAll(names []string, keep func(name string, b []byte)) error {
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(v.ctx)
+	g.SetLimit(16) // waits for the store, not for us
+	for _, name := range names {
+		g.Go(func() error {
+			b, err := v.r.s.read(ctx, name)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			keep(name, b)
+			return nil
+		})
 	}
-	v.checkpoints = append(v.checkpoints, stored{name: name, tree: tree, text: text})
-	return nil
+	return g.Wait()
+}
+
+// extent is how many entries lie there without a break.
+func (v *verification) extent() int64 {
+	for n := int64(0); ; n++ {
+		if w := slices.Max(append([]int{0}, v.tiles[place{entryLevel, n}]...)); w < tileWidth {
+			return n*tileWidth + int64(w)
+		}
+	}
 }
 
 // head returns the newest checkpoint that is signed.
@@ -197,9 +248,38 @@ func (v *verification) head() (tlog.Tree, error) {
 	return tlog.Tree{}, ErrNoLog
 }
 
+// signed says why a checkpoint is not validly signed, in a badError.
 func (v *verification) signed(c stored, at time.Time) error {
-	_, err := v.r.signedBy(v.ctx, v.signatures[v.r.signatures(c.text)], c.text, at)
+	sigs := make(map[string][]byte)
+	for _, name := range v.signatures[v.r.signatures(c.text)] {
+		sigs[name] = v.docs[name]
+	}
+	_, err := v.r.signedBy(sigs, c.text, at)
 	return err
+}
+
+// blame says which objects are at fault where entries and hashes contradict each other, or
+// entries are lost.
+func (v *verification) blame(head tlog.Tree) error {
+	accuse := func(level int, n int64, problem string) {
+		for _, w := range v.there[place{level, n}] {
+			v.find(v.r.s.tileName(tlog.Tile{H: tileHeight, L: level, N: n, W: w}), "%s", problem)
+		}
+	}
+	if v.frontier.tree() != head { // else the entries are right
+		for _, n := range v.doubtful {
+			accuse(entryLevel, n, "does not have the hashes of its place in the log")
+		}
+	}
+	for _, n := range v.lost {
+		_, err := v.r.s.hashes(v.ctx, head).ReadHashes([]int64{tlog.StoredHashIndex(0, n*tileWidth)})
+		if err != nil && v.ctx.Err() != nil {
+			return err
+		} else if err != nil {
+			accuse(0, n, "is not proven to be in the log, and its entries are lost")
+		}
+	}
+	return nil
 }
 
 // bundle checks one bundle of entries and what hangs on it.
@@ -226,7 +306,7 @@ func (v *verification) bundle(t tlog.Tile, pins map[int64][]archive.Checkpoint) 
 			return err
 		}
 	}
-	return v.compare(place{entryLevel, t.N}, func(w int) []byte {
+	v.compare(place{entryLevel, t.N}, func(w int) []byte {
 		if w > len(entries) {
 			return nil
 		}
@@ -236,26 +316,55 @@ func (v *verification) bundle(t tlog.Tile, pins map[int64][]archive.Checkpoint) 
 		}
 		return prefix
 	})
+	return nil
 }
 
 // withoutEntries goes on with the hashes of entries that are lost, so that what is
 // wrong with the others is found too.
 func (v *verification) withoutEntries(t tlog.Tile, pins map[int64][]archive.Checkpoint) error {
-	delete(v.tiles, place{entryLevel, t.N})
-	t.L = 0
-	hashes, err := v.r.s.readTile(v.ctx, t)
+	v.lost = append(v.lost, t.N)
+	level0 := t
+	level0.L = 0
+	tile, err := v.r.s.readTile(v.ctx, level0)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	for i := range t.W {
-		var h tlog.Hash
-		if len(hashes) >= (i+1)*tlog.HashSize {
-			h = tlog.Hash(hashes[i*tlog.HashSize:][:tlog.HashSize])
-		}
+	hashes := make([]tlog.Hash, t.W)
+	for i := range min(t.W, len(tile)/tlog.HashSize) {
+		copy(hashes[i][:], tile[i*tlog.HashSize:])
+	}
+	if err := v.narrower(t, hashes); err != nil {
+		return err
+	}
+	for _, h := range hashes {
 		if err := v.leaf(h, pins); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// narrower holds the narrower bundles in the place of a lost one against the hashes of
+// their entries.
+func (v *verification) narrower(lost tlog.Tile, hashes []tlog.Hash) error {
+	p := place{entryLevel, lost.N}
+	for _, w := range v.tiles[p] {
+		if w >= lost.W {
+			continue // found, or beyond the log
+		}
+		t := lost
+		t.W = w
+		name := v.r.s.tileName(t)
+		bundle, err := v.r.s.read(v.ctx, name)
+		if err != nil {
+			return err
+		}
+		entries, err := splitBundle(bundle)
+		if err != nil || len(entries) != w || !slices.EqualFunc(entries, hashes[:w], func(e []byte, h tlog.Hash) bool { return tlog.RecordHash(e) == h }) {
+			v.find(name, "does not have the hashes of its place in the log")
+		}
+	}
+	delete(v.tiles, p)
 	return nil
 }
 
@@ -266,7 +375,10 @@ func (v *verification) entry(name string, index int64, entry []byte) {
 		v.find(name, "entry %d: %v", index, err)
 		return
 	}
-	v.last = e.Time
+	v.report.Last = e.Time
+	if v.r.Visit != nil {
+		v.r.Visit(Entry{index, e, entry})
+	}
 	switch e.Phase {
 	case Intent:
 		v.open[e.ID] = Entry{index, e, entry}
@@ -279,9 +391,7 @@ func (v *verification) entry(name string, index int64, entry []byte) {
 // and pins of the size it has then.
 func (v *verification) leaf(h tlog.Hash, pins map[int64][]archive.Checkpoint) error {
 	v.frontier.add(h)
-	if err := v.push(0, h); err != nil {
-		return err
-	}
+	v.push(0, h)
 	for _, p := range pins[v.frontier.n] {
 		if p.Root != dataset.Hash(v.frontier.tree().Hash) {
 			v.find(v.r.s.log, "does not continue the known checkpoint of %d entries", p.Size)
@@ -290,7 +400,7 @@ func (v *verification) leaf(h tlog.Hash, pins map[int64][]archive.Checkpoint) er
 	for len(v.checkpoints) > 0 && v.checkpoints[0].tree.N == v.frontier.n {
 		c := v.checkpoints[0]
 		v.checkpoints = v.checkpoints[1:]
-		err := v.signed(c, v.last)
+		err := v.signed(c, v.report.Last)
 		delete(v.signatures, v.r.signatures(c.text))
 		var bad *badError
 		switch {
@@ -308,51 +418,54 @@ func (v *verification) leaf(h tlog.Hash, pins map[int64][]archive.Checkpoint) er
 }
 
 // push adds a hash to a level of tiles.
-func (v *verification) push(level int, h tlog.Hash) error {
+func (v *verification) push(level int, h tlog.Hash) {
 	if level == len(v.levels) {
 		v.levels, v.done = append(v.levels, nil), append(v.done, 0)
 	}
 	v.levels[level] = append(v.levels[level], h)
 	if len(v.levels[level]) < tileWidth {
-		return nil
+		return
 	}
-	if err := v.compareHashes(level); err != nil {
-		return err
-	}
+	v.compareHashes(level)
 	var f frontier
 	for _, h := range v.levels[level] {
 		f.add(h)
 	}
 	v.levels[level] = v.levels[level][:0]
 	v.done[level]++
-	return v.push(level+1, f.tree().Hash)
+	v.push(level+1, f.tree().Hash)
 }
 
 // compareHashes compares the tiles of a place with the hashes that belong there.
-func (v *verification) compareHashes(level int) error {
+func (v *verification) compareHashes(level int) {
 	var want []byte
 	for _, h := range v.levels[level] {
 		want = append(want, h[:]...)
 	}
 	if len(want) == 0 {
-		return nil
+		return
 	}
 	p := place{level, v.done[level]}
 	if w := len(v.levels[level]); !slices.Contains(v.tiles[p], w) && !slices.Contains(v.tiles[p], tileWidth) {
 		v.find(v.r.s.tileName(tlog.Tile{H: tileHeight, L: level, N: p.n, W: w}), "is missing")
 	}
-	return v.compare(p, func(w int) []byte {
+	same := v.compare(p, func(w int) []byte {
 		if w*tlog.HashSize > len(want) {
 			return nil
 		}
 		return want[:w*tlog.HashSize]
 	})
+	if level == 0 && !same {
+		v.doubtful = append(v.doubtful, p.n)
+	}
 }
 
-// compare reads the tiles of every width in a place. Want returns what belongs there,
-// nil for widths that the tree does not have yet: those stay, to be reported as stray.
-func (v *verification) compare(p place, want func(width int) []byte) error {
+// compare compares the tiles of every width in a place, and reports whether all are what
+// they should be. Want returns what belongs there, nil for widths that the tree does not
+// have yet: those stay, to be reported as stray.
+func (v *verification) compare(p place, want func(width int) []byte) (same bool) {
 	var beyond []int
+	same = true
 	for _, w := range v.tiles[p] {
 		expected := want(w)
 		if expected == nil {
@@ -360,16 +473,13 @@ func (v *verification) compare(p place, want func(width int) []byte) error {
 			continue
 		}
 		name := v.r.s.tileName(tlog.Tile{H: tileHeight, L: p.level, N: p.n, W: w})
-		got, err := v.r.s.read(v.ctx, name)
-		if err != nil {
-			return err
-		}
-		if !bytes.Equal(got, expected) {
+		if v.sums[name] != dataset.Sum(expected) {
 			v.find(name, "is not what the entries make it")
+			same = false
 		}
 	}
 	if v.tiles[p] = beyond; len(beyond) == 0 {
 		delete(v.tiles, p)
 	}
-	return nil
+	return same
 }

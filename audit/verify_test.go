@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
+	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/dwp/sallyport/archive/archivetest"
 	"github.com/dwp/sallyport/dataset"
@@ -133,6 +137,71 @@ func TestEveryAlterationOfTheEntriesIsFound(t *testing.T) {
 		}
 		if last == nil {
 			t.Errorf("%s: the log was read to a clean end", what)
+		}
+	}
+}
+
+// Each entry of a log is altered in each way, alone. A sample of them by default, all of
+// them in make crash.
+func TestEveryAlteredEntryIsFound(t *testing.T) {
+	t.Parallel()
+	b := grown(t)
+	numbers := rand.Perm(520)
+	if os.Getenv("SALLYPORT_EXHAUSTIVE") == "" {
+		numbers = numbers[:12]
+	}
+	for _, n := range numbers {
+		name, at := store{b.st, storeID, logName}.tileName(tlog.Tile{H: tileHeight, L: entryLevel, N: int64(n / tileWidth), W: min(tileWidth, 520-n/tileWidth*tileWidth)}), n%tileWidth
+		entries, err := splitBundle(b.st.Bytes(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		other := (at + 1) % len(entries)
+		swapped, flipped := slices.Clone(entries), slices.Clone(entries)
+		swapped[at], swapped[other] = entries[other], entries[at]
+		flipped[at] = bytes.Clone(entries[at])
+		flipped[at][rand.IntN(len(entries[at]))] ^= 1 << rand.IntN(8)
+		for what, changed := range map[string][][]byte{
+			"flipped":   flipped,
+			"removed":   slices.Concat(entries[:at], entries[at+1:]),
+			"inserted":  slices.Concat(entries[:at], entries[other:other+1], entries[at:]),
+			"reordered": swapped,
+			"truncated": entries[:at],
+		} {
+			var bundle []byte
+			for _, e := range changed {
+				bundle = appendEntry(bundle, e)
+			}
+			st := b.st.Clone()
+			st.Put(name, append([]byte{}, bundle...))
+			report := verify(t, b.reader(t, st))
+			if !slices.ContainsFunc(report.Findings, func(f Finding) bool { return f.Name == name && !f.Stray }) {
+				t.Errorf("entry %d %s: %s is not among the findings %+v", n, what, name, report.Findings)
+			}
+		}
+	}
+}
+
+// Whatever is damaged at once, each object is named.
+func TestEveryDamagedObjectIsNamed(t *testing.T) {
+	t.Parallel()
+	b := grown(t)
+	for range 20 {
+		at := rand.IntN(120) // within the shortest objects, now and then
+		st := b.st.Clone()
+		var names []string
+		for _, name := range b.st.Names() {
+			if data := bytes.Clone(b.st.Bytes(name)); at < len(data) {
+				data[at] ^= 1 << rand.IntN(8)
+				st.Put(name, data)
+				names = append(names, name)
+			}
+		}
+		report := verify(t, b.reader(t, st))
+		for _, name := range names {
+			if !slices.ContainsFunc(report.Findings, func(f Finding) bool { return f.Name == name && !f.Stray }) {
+				t.Errorf("byte %d of every object flipped: %s is not among the findings %+v", at, name, report.Findings)
+			}
 		}
 	}
 }
