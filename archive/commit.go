@@ -302,16 +302,6 @@ func (w *Writer) lists(m *Manifest, all *sealed) ([][]byte, error) {
 	return docs, nil
 }
 
-func (w *Writer) keyRef(id dataset.Hash) (KeyRef, bool) {
-	for role, k := range w.keys {
-		if k.id() == id {
-			return KeyRef{ID: id, Run: w.run, Role: role, Statement: k.Statement}, true
-		}
-	}
-	ref, ok := w.base.keys[id]
-	return ref, ok
-}
-
 // confirm lists what the manifest names and compares sizes (W4). A pack that is not
 // there makes the journal worthless, that of the snapshot whose packs are reused
 // included, so that the next run reads everything again.

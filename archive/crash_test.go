@@ -50,6 +50,7 @@ func newCrashScene(t testing.TB, seed uint64) *crashScene {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.MonthKeys = seed%2 == 0 // the fault strikes runs that share keys, and runs that do not
 	s := &crashScene{world: w, store: store, state: t.TempDir(), scratch: t.TempDir(), known: map[dataset.Hash]archivetest.Content{}}
 	content := archivetest.NewContent(seed, 40)
 	var first *archive.Decision

@@ -147,9 +147,8 @@ func (j *journal) interrupted() (journalHead, bool, error) {
 		if _, err := os.Stat(filepath.Join(j.dir, string(r), "committed.age")); err == nil {
 			continue
 		}
-		b, err := os.ReadFile(filepath.Join(j.dir, string(r), "head.json"))
-		var h journalHead
-		if err != nil || json.Unmarshal(b, &h) != nil || h.Run != r || len(h.Keys) != 2 {
+		h, ok := j.head(r)
+		if !ok {
 			if err := j.drop(r); err != nil {
 				return h, false, err
 			}
@@ -158,6 +157,12 @@ func (j *journal) interrupted() (journalHead, bool, error) {
 		return h, true, nil
 	}
 	return journalHead{}, false, err
+}
+
+// head reads what is remembered of how a run began. It is false if that is of no use.
+func (j *journal) head(r RunID) (h journalHead, ok bool) {
+	b, err := os.ReadFile(filepath.Join(j.dir, string(r), "head.json"))
+	return h, err == nil && json.Unmarshal(b, &h) == nil && h.Run == r && len(h.Keys) == 2
 }
 
 // begin remembers a new run.

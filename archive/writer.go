@@ -29,6 +29,7 @@ type Options struct {
 	Recipients      *crypto.Sealer // the managed recipients: they open data and index
 	IndexRecipients *crypto.Sealer // more recipients that open the index only; may be nil
 	PostQuantum     bool           // run keys are hybrid ML-KEM-768 X25519 ones
+	MonthKeys       bool           // runs that begin in one calendar month (UTC) share their run keys
 
 	// State is the service's private directory on this host, where the journal lies.
 	// Empty means that there is nothing to resume or to reuse.
@@ -73,14 +74,6 @@ type Writer struct {
 	second    *Section // of what a second reading saw otherwise
 	ledgerErr error
 }
-
-// A keyHalf is what a writer keeps of a run key.
-type keyHalf struct {
-	Recipient string       `json:"recipient"`
-	Statement dataset.Hash `json:"statement"`
-}
-
-func (k keyHalf) id() dataset.Hash { return crypto.RecipientID(k.Recipient) }
 
 // slabCount is how many packs may be filling or on their way to the store at once.
 const slabCount = 4
@@ -161,53 +154,11 @@ func (w *Writer) resume(ctx context.Context) error {
 		return w.journal.drop(head.Run) // another store at the same place
 	case err != nil:
 		return err
+	case !w.fit(head.Keys):
+		return w.journal.drop(head.Run) // its keys are sealed to others than today's recipients
 	}
 	w.run, w.intent, w.started, w.keys = head.Run, hash, in.Started.Time, head.Keys
 	return w.journal.resume(head.Run)
-}
-
-// makeKeys creates the run keys, seals them to the managed recipients and forgets
-// their secret halves.
-func (w *Writer) makeKeys(ctx context.Context) error {
-	w.keys = map[Role]keyHalf{}
-	for _, role := range []Role{DataRole, IndexRole} {
-		to := w.o.Recipients
-		if role == IndexRole && w.o.IndexRecipients != nil {
-			to = to.Join(w.o.IndexRecipients)
-		}
-		k, err := crypto.NewRunKey(w.o.PostQuantum)
-		if err != nil {
-			return err
-		}
-		st, err := PutKey(ctx, w.a, w.o.Signer, w.o.Service, w.run, role, k, to)
-		k.Forget()
-		if err != nil {
-			return err
-		}
-		w.keys[role] = keyHalf{k.Recipient, st}
-	}
-	return w.journal.begin(journalHead{Run: w.run, Started: At(w.started), Keys: w.keys})
-}
-
-// PutKey seals a run key and stores it with its signed statement, whose hash it
-// returns.
-func PutKey(ctx context.Context, a *Archive, signer *crypto.Signer, service string, run RunID, role Role, k *crypto.RunKey, to *crypto.Sealer) (dataset.Hash, error) {
-	sealed, err := k.SealTo(to)
-	if err != nil {
-		return dataset.Hash{}, fmt.Errorf("seal run key: %w", err)
-	}
-	h := dataset.Sum(sealed)
-	st := Statement{Format: statementFormat, Store: a.ID, Service: service, Run: run, Role: role,
-		Recipient: k.Recipient, SealedTo: sortedRecipients(to), SHA256: h}
-	doc, err := encode(st)
-	if err != nil {
-		return dataset.Hash{}, err
-	}
-	if err := createSame(ctx, a.Store, keyName(service, k.ID(), h), sealed); err != nil {
-		return dataset.Hash{}, fmt.Errorf("store run key: %w", err)
-	}
-	sum := dataset.Sum(doc)
-	return sum, PutSigned(ctx, a.Store, signer, service, StatementName(service, k.ID(), sum), nsKeys, doc)
 }
 
 // openPackers makes ready to write packs.

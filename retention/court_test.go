@@ -33,6 +33,8 @@ type court struct {
 	state string
 	log   *log
 
+	monthKeys bool // see [archive.Options]
+
 	signers map[string]*crypto.Signer
 	managed *crypto.Opener // the verifier's
 	keeper  *crypto.Opener
@@ -149,7 +151,7 @@ func (c *court) export(t testing.TB) *archive.Snapshot {
 	c.pass(time.Minute)
 	d, err := transfer.Export(t.Context(), transfer.Job{Archive: c.a, Open: c.src.Open,
 		Options: archive.Options{Service: service, Exporter: "memory", Classification: "OFFICIAL", Product: "test",
-			Signer: c.signers["exporter"], Recipients: c.toAll, State: c.state, Now: c.now}})
+			Signer: c.signers["exporter"], Recipients: c.toAll, State: c.state, Now: c.now, MonthKeys: c.monthKeys}})
 	check(t, err)
 	c.pass(time.Minute)
 	return c.open(t, d)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -212,4 +213,14 @@ func rebuilt(ctx context.Context, r *dataset.Record, it *Item) error {
 		return errors.New("its bytes are not what was deleted")
 	}
 	return drain(ctx, r.Blob)
+}
+
+// drain reads a blob to its end.
+func drain(ctx context.Context, b *dataset.Blob) error {
+	body, err := b.Open(ctx, 0, -1)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, body)
+	return errors.Join(err, body.Close())
 }

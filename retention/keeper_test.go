@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -301,42 +300,6 @@ func TestForgedRotationRemovesNoKey(t *testing.T) {
 		t.Errorf("%v were removed", out.Superseded)
 	}
 	c.open(t, s.Decision)
-}
-
-func TestDestroyingAKeyEndsExactlyTheSnapshotsThatWereNamed(t *testing.T) {
-	t.Parallel()
-	c := newCourt(t)
-	c.fill(2)
-	var all []*archive.Snapshot
-	for i := range 3 {
-		check(t, c.src.Put(dataset.Record{Stream: "rows", Key: "[0]", Data: fmt.Appendf(nil, `{"id":0,"n":%d}`, i)}))
-		s := c.export(t)
-		c.countersign(t, s)
-		all = append(all, s)
-	}
-	key := all[1].Manifest.Keys[0].ID
-	for _, k := range all[1].Manifest.Keys {
-		if k.Run == all[1].Run {
-			key = k.ID
-		}
-	}
-	plan, err := retention.PlanCryptoErasure(t.Context(), c.a, service, key)
-	check(t, err)
-	k := c.keeperDesk()
-	_, err = k.CryptoErase(t.Context(), service, key, nil)
-	refused(t, err, "not-named")
-	_, err = k.CryptoErase(t.Context(), service, key, append(slices.Clone(plan.Destroys), "20260101T000000Z-aaaaaaaaaaaaaaaaaaaaaaaaaa"))
-	refused(t, err, "not-named")
-	_, err = k.CryptoErase(t.Context(), service, key, plan.Destroys)
-	check(t, err)
-	for _, s := range all {
-		snap, err := c.a.Snapshot(t.Context(), service, s.Decision)
-		check(t, err)
-		err = snap.Unlock(t.Context(), c.managed)
-		if gone := slices.Contains(plan.Destroys, s.Run); gone != errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("snapshot %s, destroyed %v: %v", s.Run, gone, err)
-		}
-	}
 }
 
 // The fake keeps the time, so that locks lapse when the test wants them to.

@@ -31,6 +31,8 @@ type World struct {
 	Identity *crypto.Opener
 	PackSize int64            // 0 means 64 KiB
 	Now      func() time.Time // nil means time.Now
+
+	MonthKeys bool // see [archive.Options]
 }
 
 // NewWorld makes st, which must be empty, a store.
@@ -148,7 +150,7 @@ func (w *World) Options(service, state string) archive.Options {
 		size = 64 << 10
 	}
 	return archive.Options{Service: service, Exporter: "test", Classification: "OFFICIAL", Product: "test",
-		Signer: w.Exporter, Recipients: w.Public, State: state, PackSize: size, Now: w.Now}
+		Signer: w.Exporter, Recipients: w.Public, State: state, PackSize: size, Now: w.Now, MonthKeys: w.MonthKeys}
 }
 
 // Export writes one run. Objects that the state directory knows are not read again.

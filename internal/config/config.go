@@ -63,7 +63,7 @@ type Keys struct {
 	SigningKey       SigningKey `key:"signing_key" need:"" doc:"SSH private key file, or agent:SHA256:... for one in ssh-agent."`
 	AllowedSigners   Path       `key:"allowed_signers" need:"" doc:"OpenSSH allowed_signers file: who may sign what."`
 	PostQuantum      bool       `key:"post_quantum" doc:"Make run keys of the post-quantum hybrid that age 1.3 and later read."`
-	Period           string     `key:"period" enum:"run|month" default:"run" doc:"How long a run key is used: for one run, or for the runs of a month."`
+	Period           string     `key:"period" enum:"run|month" default:"run" doc:"How long run keys are used: for one run, or for all runs of a host that begin in one calendar month (UTC)."`
 }
 
 // ObjectLock is a retention that a store is asked for.
