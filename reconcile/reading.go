@@ -251,8 +251,8 @@ func lastChange(data []byte) int64 {
 		if err != nil {
 			continue
 		}
-		if t, err := time.Parse(time.RFC3339, s); err == nil {
-			return t.UnixNano()
+		if t, err := time.Parse(time.RFC3339, s); err == nil && t.Year() > 1700 && t.Year() < 2200 {
+			return t.UnixNano() // which has no other years; 9999 is what people write for never
 		}
 	}
 	return 0

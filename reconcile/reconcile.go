@@ -68,7 +68,15 @@ type Difference struct {
 	Side    Side                `json:"-"`       // that is held against the archive: Restored or SourceNow
 	Fields  []dataset.FieldDiff `json:"fields,omitempty"`
 	Blob    bool                `json:"blob,omitempty"` // the bytes differ
+
+	first, second dataset.Hash // what the archive and the other side have; zero if nothing
 }
+
+// Only reports whether the other side alone has the record.
+func (d *Difference) Only() bool { return d.first.IsZero() }
+
+// Lacks reports whether the other side does not have the record.
+func (d *Difference) Lacks() bool { return d.second.IsZero() }
 
 // A Comparison is the outcome for one stream.
 type Comparison struct {
@@ -200,28 +208,30 @@ func (r *Reconciler) settle(j *joined, other Side, counts map[Status]int64) {
 	for _, v := range j.values[Archived] {
 		left[v]++
 	}
-	unmatched := 0
+	var lacking, unmatched []dataset.Hash
 	for _, v := range j.values[other] {
 		if left[v] > 0 {
 			left[v]--
 			counts[OK]++
 		} else {
-			unmatched++
+			unmatched = append(unmatched, v)
 		}
 	}
-	lacking := 0
-	for _, n := range left {
-		lacking += n
+	for _, v := range j.values[Archived] {
+		if left[v] > 0 {
+			left[v]--
+			lacking = append(lacking, v)
+		}
 	}
-	for both := min(lacking, unmatched); both > 0; both-- {
-		r.note(j, other, counts, r.differs(j, other))
-		lacking, unmatched = lacking-1, unmatched-1
+	both := min(len(lacking), len(unmatched))
+	for i := range both {
+		r.note(j, other, counts, r.differs(j, other), lacking[i], unmatched[i])
 	}
-	for ; lacking > 0; lacking-- {
-		r.note(j, other, counts, r.lacks(j, other))
+	for _, v := range lacking[both:] {
+		r.note(j, other, counts, r.lacks(j, other), v, dataset.Hash{})
 	}
-	for ; unmatched > 0; unmatched-- {
-		r.note(j, other, counts, r.exceeds(j, other))
+	for _, v := range unmatched[both:] {
+		r.note(j, other, counts, r.exceeds(j, other), dataset.Hash{}, v)
 	}
 }
 
@@ -264,12 +274,12 @@ func (r *Reconciler) exceeds(j *joined, other Side) Status {
 	return Undecided
 }
 
-func (r *Reconciler) note(j *joined, other Side, counts map[Status]int64, s Status) {
+func (r *Reconciler) note(j *joined, other Side, counts map[Status]int64, s Status, first, second dataset.Hash) {
 	counts[s]++
 	as := namedAs{other, s}
 	if r.named[as]++; r.named[as] <= r.MaxDifferences {
 		r.out.Differences = append(r.out.Differences, Difference{Stream: r.Stream.Name, Key: j.key, Ordinal: j.ordinal,
-			Status: s, Side: other, Between: fmt.Sprintf("%s and %s", Archived, other)})
+			Status: s, Side: other, Between: fmt.Sprintf("%s and %s", Archived, other), first: first, second: second})
 	}
 }
 

@@ -2,9 +2,7 @@ package transfer
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"sync"
 
@@ -101,8 +99,9 @@ func (e *engine) settle(ctx context.Context, view exporters.Exporter, grade arch
 		return nil
 	}
 	counts := map[reconcile.Status]int{}
+	thirds := r.Thirds(view, s)
 	for _, d := range c.Differences {
-		status, detail, err := e.third(ctx, view, s, &d)
+		status, detail, err := e.third(ctx, thirds, &d)
 		if err != nil {
 			return err
 		}
@@ -138,36 +137,61 @@ func total(counts map[reconcile.Status]int64) (n int64) {
 	return n
 }
 
-// third settles one difference, by a third reading where the source can be asked for a
-// single record.
-func (e *engine) third(ctx context.Context, view exporters.Exporter, s dataset.Stream, d *reconcile.Difference) (reconcile.Status, string, error) {
+// third settles one difference, by a third reading where there is no evidence and the
+// source can be asked for a single record.
+func (e *engine) third(ctx context.Context, thirds *reconcile.Thirds, d *reconcile.Difference) (reconcile.Status, string, error) {
 	switch d.Status {
 	case reconcile.Added:
 		return reconcile.Added, "came after the first reading, and says that it is newer", nil
-	case reconcile.Vanished:
-		return e.gone(ctx, view, s, d)
 	case reconcile.ChangedSince:
 		return reconcile.ChangedDuring, "changed after the first reading, and says that it is newer", nil
 	}
-	return reconcile.Undecided, "the second reading has it otherwise, and nothing says that it is newer", nil
-}
-
-// gone asks for a record that the second reading did not have.
-func (e *engine) gone(ctx context.Context, view exporters.Exporter, s dataset.Stream, d *reconcile.Difference) (reconcile.Status, string, error) {
-	g, ok := view.(exporters.Getter)
-	if !ok {
-		return reconcile.Vanished, "the second reading does not have it", nil
-	}
-	_, err := g.Get(ctx, s, d.Key, d.Ordinal)
+	what := "the second reading has it otherwise, and nothing says that it is newer"
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return reconcile.Vanished, "the second reading does not have it, and the source says that it is gone", nil
+	case d.Status == reconcile.Vanished:
+		what = "the second reading does not have it"
+	case d.Lacks():
+		what = "the second reading could not read it"
+	case d.Only():
+		what = "only the second reading has it, and nothing says that it is newer"
+	}
+	third, err := thirds.Read(ctx, d)
+	switch {
 	case ctx.Err() != nil:
 		return "", "", context.Cause(ctx)
 	case err != nil:
-		return reconcile.Undecided, fmt.Sprintf("the second reading does not have it, and it could not be asked for: %v", err), nil
+		return reconcile.Undecided, fmt.Sprintf("%s; %v", what, err), nil
+	case third == reconcile.NotRead && d.Status == reconcile.Vanished:
+		return reconcile.Vanished, what, nil
+	case third == reconcile.NotRead:
+		return reconcile.Undecided, what, nil
 	}
-	return reconcile.Unstable, "the second reading does not have it, and the source does", nil
+	status, found := settled(third, d)
+	return status, what + "; " + found, nil
+}
+
+// settled says what a third reading makes of a difference.
+func settled(third reconcile.Third, d *reconcile.Difference) (reconcile.Status, string) {
+	unread := d.Lacks() && d.Status != reconcile.Vanished // there at the second reading, which did not get it
+	switch {
+	case third == reconcile.Gone:
+		return reconcile.Vanished, "the source says that it is gone"
+	case third == reconcile.AsFirst && unread:
+		return reconcile.OK, "a third reading is like the first"
+	case third == reconcile.AsFirst:
+		return reconcile.Unstable, "a third reading is like the first"
+	case d.Only() && third == reconcile.Newer:
+		return reconcile.Added, "a third reading says that it is newer"
+	case d.Only():
+		return reconcile.Undecided, "a third reading has it too"
+	case third == reconcile.AsSecond:
+		return reconcile.ChangedDuring, "a third reading is like the second"
+	case third == reconcile.Newer:
+		return reconcile.ChangedDuring, "a third reading says that it is newer"
+	case unread:
+		return reconcile.ChangedDuring, "a third reading has it otherwise than the first"
+	}
+	return reconcile.Unstable, "a third reading has it otherwise again"
 }
 
 // seconds are what an engine needs for second readings.

@@ -1,14 +1,17 @@
 package transfer_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/exporters"
 	"github.com/dwp/sallyport/exporters/memory"
 	"github.com/dwp/sallyport/transfer"
 )
@@ -128,5 +131,112 @@ func TestRecordThatTheFirstReadingMissedIsAGap(t *testing.T) {
 	}
 	if got, _ := b.grade(t, d); got != archive.BestEffort || d.Manifest.Gaps[dataset.PossiblyCut] != 1 {
 		t.Errorf("grade %s, gaps %v", got, d.Manifest.Gaps)
+	}
+}
+
+// A moving source is read in views that show a row otherwise each time: view n shows it
+// as the n-th of versions, absent if that is empty. Asked for the row alone the second
+// view answers as a third would show it.
+type moving struct {
+	exporters.Exporter
+	third string
+}
+
+func (m moving) Get(context.Context, dataset.Stream, string, int) (dataset.Record, error) {
+	if m.third == "" {
+		return dataset.Record{}, fs.ErrNotExist
+	}
+	return dataset.Record{Stream: "rows", Key: "[7]", Data: json.RawMessage(m.third)}, nil
+}
+
+func TestThirdReadingSettlesWhatTwoDisagreeAbout(t *testing.T) {
+	t.Parallel()
+	const one, two, three, newer = `{"id":7,"v":1}`, `{"id":7,"v":2}`, `{"id":7,"v":3}`, `{"id":7,"v":4,"updated_at":"2199-01-01T00:00:00Z"}`
+	for _, test := range []struct {
+		name     string
+		readings [3]string // of row 7; empty if it is not there
+		want     string
+		grade    archive.Grade
+		gap      dataset.Code
+	}{
+		{"changed once", [3]string{one, two, two}, "changed during export", archive.DoubleRead, ""},
+		{"changes each time", [3]string{one, two, three}, "unstable", archive.BestEffort, dataset.Unstable},
+		{"changes each time and says so", [3]string{one, two, newer}, "changed during export", archive.DoubleRead, ""},
+		{"flickers", [3]string{one, two, one}, "unstable", archive.BestEffort, dataset.Unstable},
+		{"changed and went", [3]string{one, two, ""}, "vanished", archive.DoubleRead, ""},
+		{"went", [3]string{one, "", ""}, "vanished", archive.DoubleRead, ""},
+		{"was overlooked", [3]string{one, "", one}, "unstable", archive.BestEffort, dataset.Unstable},
+		{"came and went", [3]string{"", two, ""}, "vanished", archive.DoubleRead, ""},
+		{"was missed at first", [3]string{"", two, two}, "undecided", archive.BestEffort, dataset.PossiblyCut},
+		{"came, and changed later", [3]string{"", two, newer}, "added", archive.DoubleRead, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t)
+			src, s := rows(50)
+			if err := src.Remove(s.Name, "[7]", 0); err != nil {
+				t.Fatal(err)
+			}
+			views := 0
+			job := b.job(src)
+			job.Method = transfer.DoubleRead
+			job.Open = func(ctx context.Context) (exporters.Exporter, error) {
+				if now := test.readings[views]; now != "" {
+					if err := src.Put(dataset.Record{Stream: s.Name, Key: "[7]", Data: json.RawMessage(now)}); err != nil {
+						return nil, err
+					}
+				} else if views > 0 {
+					if err := src.Remove(s.Name, "[7]", 0); err != nil {
+						return nil, err
+					}
+				}
+				views++
+				view, err := src.Open(ctx)
+				return moving{view, test.readings[2]}, err
+			}
+			d, err := transfer.Export(t.Context(), job)
+			if err != nil {
+				t.Fatal(err)
+			}
+			grade, lines := b.grade(t, d)
+			if len(lines) != 1 || lines[0].Status != test.want || grade != test.grade {
+				t.Errorf("grade %s, differences %+v; want %s, %s", grade, lines, test.grade, test.want)
+			}
+			var gaps map[dataset.Code]int64
+			if test.gap != "" {
+				gaps = map[dataset.Code]int64{test.gap: 1}
+			}
+			if got := d.Manifest.Gaps; len(got) != len(gaps) || got[test.gap] != gaps[test.gap] {
+				t.Errorf("gaps %v; want %v", got, gaps)
+			}
+		})
+	}
+}
+
+func TestRecordThatTheSecondReadingCouldNotReadIsReadAThirdTime(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	src, s := rows(50)
+	src.Mutate = func(r dataset.Record) []dataset.Record { return []dataset.Record{r} }
+	views := 0
+	job := b.job(src)
+	job.Method = transfer.DoubleRead
+	job.Open = func(ctx context.Context) (exporters.Exporter, error) {
+		if views++; views == 2 {
+			src.Mutate = func(r dataset.Record) []dataset.Record {
+				if r.Key == "[7]" {
+					return []dataset.Record{{Stream: s.Name, Key: r.Key, Gap: &dataset.Gap{Code: dataset.Unreadable}}}
+				}
+				return []dataset.Record{r}
+			}
+		}
+		return src.Open(ctx)
+	}
+	d, err := transfer.Export(t.Context(), job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if grade, lines := b.grade(t, d); grade != archive.DoubleRead || len(lines) != 1 || lines[0].Status != "ok" || len(d.Manifest.Gaps) != 0 {
+		t.Errorf("grade %s, differences %+v, gaps %v", grade, lines, d.Manifest.Gaps)
 	}
 }

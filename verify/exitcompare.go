@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
 	"slices"
 
@@ -119,7 +118,7 @@ func (t *exitRun) group(ctx context.Context, group []*archive.StreamEntry, sourc
 			return err
 		}
 		if source != nil {
-			t.ask(ctx, source, e, c)
+			t.ask(ctx, source, e, rs[e.Stream.Name], c)
 		}
 		err = t.explain(ctx, c, rs[e.Stream.Name].Stream, t.Snapshot.Records(ctx, e), t.readBack(ctx, e))
 		t.Comparisons = append(t.Comparisons, *c)
@@ -186,38 +185,55 @@ func (t *exitRun) sourceSide(ctx context.Context, group []*archive.StreamEntry, 
 	}
 }
 
-// asked is how many records are asked for once more, one by one.
-const asked = 1000
-
-// ask settles what the source seems to have lost: where a single record can be asked
-// for, only the source's own "there is none" says that it vanished.
-func (t *exitRun) ask(ctx context.Context, source *sourceNow, e *archive.StreamEntry, c *reconcile.Comparison) {
-	getter, ok := source.Exporter.(exporters.Getter)
-	if !ok {
-		return
-	}
+// ask settles what the source shows otherwise without evidence, or does not show any
+// more, by a third reading. Where a single record can be asked for, only the source's own
+// "there is none" says that it vanished.
+func (t *exitRun) ask(ctx context.Context, source *sourceNow, e *archive.StreamEntry, r *reconcile.Reconciler, c *reconcile.Comparison) {
 	s := source.units[e.Stream.Name]
 	i := slices.IndexFunc(s, func(o dataset.Stream) bool { return o.Name == e.Stream.Name })
 	if i < 0 {
 		return
 	}
-	n := 0
+	thirds := r.Thirds(source.Exporter, s[i])
 	for j := range c.Differences {
 		d := &c.Differences[j]
-		if d.Side != reconcile.SourceNow || d.Status != reconcile.Vanished {
+		if d.Side != reconcile.SourceNow || d.Status != reconcile.Vanished && d.Status != reconcile.Undecided {
 			continue
 		}
-		if n++; n > asked || ctx.Err() != nil {
+		third, err := thirds.Read(ctx, d)
+		if ctx.Err() != nil {
 			return
 		}
-		if _, err := getter.Get(ctx, s[i], d.Key, d.Ordinal); !errors.Is(err, fs.ErrNotExist) {
-			c.Source[reconcile.Vanished]--
-			c.Source[reconcile.Undecided]++
-			if d.Status = reconcile.Undecided; c.Source[reconcile.Vanished] == 0 {
-				delete(c.Source, reconcile.Vanished)
-			}
+		now := settled(third, err, d)
+		if c.Source[d.Status]--; c.Source[d.Status] == 0 {
+			delete(c.Source, d.Status)
 		}
+		c.Source[now]++
+		d.Status = now
 	}
+	c.Differences = slices.DeleteFunc(c.Differences, func(d reconcile.Difference) bool { return d.Status == reconcile.OK })
+}
+
+// settled says what a third reading, if there was one, makes of a difference between the
+// archive and the source: only one with evidence is more than undecided.
+func settled(third reconcile.Third, err error, d *reconcile.Difference) reconcile.Status {
+	switch {
+	case err != nil && !errors.Is(err, reconcile.ErrThirds):
+		return reconcile.Undecided
+	case third == reconcile.NotRead:
+		return d.Status
+	case third == reconcile.Gone:
+		return reconcile.Vanished
+	case third == reconcile.Newer && d.Only():
+		return reconcile.Added
+	case third == reconcile.Newer:
+		return reconcile.ChangedSince
+	case third == reconcile.AsFirst && d.Lacks() && d.Status == reconcile.Undecided:
+		return reconcile.OK // the source had it, and delivers it now
+	case third == reconcile.AsFirst, third == reconcile.AsNeither && !d.Only() && !d.Lacks():
+		return reconcile.Unstable
+	}
+	return reconcile.Undecided
 }
 
 // withoutLosses withholds the fields that the target said it cannot carry.
