@@ -16,6 +16,10 @@ import (
 	"github.com/dwp/sallyport/dataset"
 )
 
+// keysAtOnce is how many run keys are looked after at a time: most of the time goes into
+// waiting for the store.
+const keysAtOnce = 16
+
 // A Rotation seals run keys to the present recipients. It touches no pack, and takes
 // nothing back: whoever had an identity that opened a key may have kept the key, or a
 // copy of the sealed file. Rotation is not revocation.
@@ -58,11 +62,11 @@ func (r *Rotation) Run(ctx context.Context, service string) (*Rotated, error) {
 	return out, err
 }
 
-// all seals the keys, a few at a time: most of the time goes into waiting for the store.
+// all seals the keys.
 func (r *Rotation) all(ctx context.Context, service string, keys []archive.KeyRef, out *Rotated) error {
 	var mu sync.Mutex
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(8)
+	g.SetLimit(keysAtOnce)
 	for _, k := range keys {
 		g.Go(func() error {
 			to := r.Data
@@ -126,23 +130,37 @@ func (k *Keeper) removeSuperseded(ctx context.Context, service string, g *guard,
 	if err != nil {
 		return err
 	}
+	var mu sync.Mutex // guards g and out
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(keysAtOnce)
 	for _, key := range keys {
-		obsolete, err := k.Archive.Superseded(ctx, service, key.ID, "sallyport-verified", now.Add(-24*time.Hour))
-		if err != nil {
-			return fmt.Errorf("key %s: %w", key.ID, err)
-		}
-		for _, info := range obsolete {
-			if g.keeps(info.Name) {
-				return g.err
-			}
-			removed, err := k.remove(ctx, info, out)
+		group.Go(func() error {
+			obsolete, err := k.Archive.Superseded(gctx, service, key.ID, "sallyport-verified", now.Add(-24*time.Hour))
 			if err != nil {
-				return err
+				return fmt.Errorf("key %s: %w", key.ID, err)
 			}
-			if removed {
-				out.Superseded = append(out.Superseded, info.Name)
+			for _, info := range obsolete {
+				mu.Lock()
+				kept, err := g.keeps(info.Name), g.err
+				mu.Unlock()
+				if kept {
+					return err
+				}
+				var one Outcome
+				removed, err := k.remove(gctx, info, &one)
+				if err != nil {
+					return err
+				}
+				mu.Lock()
+				if out.Retained = append(out.Retained, one.Retained...); removed {
+					out.Superseded = append(out.Superseded, info.Name)
+				}
+				mu.Unlock()
 			}
-		}
+			return nil
+		})
 	}
-	return nil
+	err = group.Wait()
+	slices.Sort(out.Superseded)
+	return err
 }
