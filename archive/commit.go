@@ -101,7 +101,7 @@ func (w *Writer) seal(ctx context.Context, sum Summary) (*Manifest, *sealed, err
 		return nil, nil, err
 	}
 	all.packs[at.pack] = true
-	m := &Manifest{Format: manifestFormat, Store: w.a.ID, Service: w.o.Service, Run: w.run,
+	m := &Manifest{Format: w.manifestFormat(), Store: w.a.ID, Service: w.o.Service, Run: w.run,
 		Parents: []dataset.Hash{}, Sequence: 1, Started: At(w.started), Ended: At(w.o.Now()), State: Complete,
 		Writer: w.o.Product, Exporter: w.o.Exporter, Classification: w.o.Classification,
 		Gaps: w.gaps, Grades: map[Grade]int64{}, Descriptor: MemberRef{at.pack.hash, at.offset, at.length, at.member},
@@ -154,6 +154,11 @@ func (w *Writer) closeStreams(ctx context.Context) ([]*StreamWriter, error) {
 	if err := w.work.Wait(); err != nil {
 		return nil, err
 	}
+	if w.csv != nil { // only now is all CSV made
+		if err := w.csv.ledger.close(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := w.flushAll(ctx, w.data, w.index); err != nil {
 		return nil, err
 	}
@@ -204,7 +209,11 @@ func (w *Writer) describe(ctx context.Context, streams []*StreamWriter, sum Summ
 	for i, sw := range streams {
 		d.Resources = append(d.Resources, sw.resource(slug, tables[i].entries(all)))
 	}
-	return d, nil
+	if w.csv == nil {
+		return d, nil
+	}
+	d.Sallyport.LeftOut = w.csv.ledger.entries(all)
+	return d, describeCSV(streams, d.Resources, slug)
 }
 
 // entries returns the part entries of a stream, and notes their packs as needed.
@@ -228,6 +237,7 @@ func (s *Section) entries(all *sealed) []PartEntry {
 				e.Packs = append(e.Packs, k.hash)
 			}
 		}
+		e.CSV = s.sw.csvEntry(p, all)
 		all.live[p.at.pack.hash] += p.at.length
 		for i, k := range p.packs {
 			all.packs[k] = true

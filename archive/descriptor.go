@@ -28,9 +28,10 @@ type Contents struct {
 	Service string        `json:"service"`
 	Run     RunID         `json:"run"`
 	Facts   dataset.Facts `json:"facts"`
-	Scope   []string      `json:"scope"`  // what was chosen and left out, one sentence each
-	Gaps    []PartEntry   `json:"gaps"`   // the parts of the ledger of gaps
-	Second  []PartEntry   `json:"second"` // the parts of the ledger of what a second read saw differently
+	Scope   []string      `json:"scope"`              // what was chosen and left out, one sentence each
+	Gaps    []PartEntry   `json:"gaps"`               // the parts of the ledger of gaps
+	Second  []PartEntry   `json:"second"`             // the parts of the ledger of what a second read saw differently
+	LeftOut []PartEntry   `json:"left_out,omitempty"` // the parts of the ledger of records that no row of CSV holds
 }
 
 // A Resource is one stream.
@@ -58,7 +59,9 @@ type StreamEntry struct {
 	Source   int64          `json:"source_count"` // -1 if the source has none
 	Root     dataset.Hash   `json:"root"`
 	Parts    int64          `json:"parts"`
-	Table    []PartEntry    `json:"table"` // parts whose lines are part entries, in order
+	Table    []PartEntry    `json:"table"`            // parts whose lines are part entries, in order
+	CSV      *StreamCSV     `json:"csv,omitempty"`    // the stream as CSV
+	NoCSV    string         `json:"no_csv,omitempty"` // or why it has none; neither if the snapshot carries no CSV
 }
 
 // newResource describes a stream by its standard members. A Table Schema is about the
@@ -111,6 +114,29 @@ func parseDescriptor(doc []byte) (*Descriptor, error) {
 		names[r.Name] = true
 	}
 	return &d, nil
+}
+
+// checkCSV makes sure that CSV is described for each stream, or a reason is given, in
+// snapshots that carry it, and nowhere else. What becomes a file name is that of the
+// resource.
+func (d *Descriptor) checkCSV(carried bool) error {
+	if !carried && len(d.Sallyport.LeftOut) > 0 {
+		return errors.New("descriptor: a ledger of CSV in a snapshot that carries none")
+	}
+	for _, r := range d.Resources {
+		c := r.Sallyport.CSV
+		if (c != nil) != (carried && r.Sallyport.NoCSV == "") || !carried && r.Sallyport.NoCSV != "" {
+			return fmt.Errorf("descriptor: resource %q and its CSV are not those of the manifest's format", r.Name)
+		}
+		if c == nil {
+			continue
+		}
+		file := r.Name + ".csv"
+		if c.Resource == nil || c.Metadata == nil || c.Resource.Name != r.Name || len(c.Resource.Path) != 1 || c.Resource.Path[0] != file || c.Metadata.URL != file {
+			return fmt.Errorf("descriptor: resource %q has CSV under another name", r.Name)
+		}
+	}
+	return nil
 }
 
 var slugForm = regexp.MustCompile(`^[a-z0-9_][a-z0-9._-]{0,79}$`)

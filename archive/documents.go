@@ -16,6 +16,7 @@ const (
 	statementFormat = "sallyport-keys/1"
 	listFormat      = "sallyport-list/1"
 	manifestFormat  = "sallyport-manifest/1"
+	manifestWithCSV = "sallyport-manifest/2" // of a snapshot that carries CSV; else the same
 	abortFormat     = "sallyport-abort/1"
 	expiryFormat    = "sallyport-expiry/1"
 )
@@ -212,6 +213,9 @@ type Expiry struct {
 	Decided  Time         `json:"decided"`
 }
 
+// HasCSV reports whether the snapshot carries CSV beside JSON Lines.
+func (m *Manifest) HasCSV() bool { return m.Format == manifestWithCSV }
+
 // ParseManifest accepts only the canonical form of a well-formed manifest.
 func ParseManifest(doc []byte) (*Manifest, error) {
 	var m Manifest
@@ -226,7 +230,7 @@ func ParseManifest(doc []byte) (*Manifest, error) {
 
 func (m *Manifest) check() error {
 	switch {
-	case m.Format != manifestFormat:
+	case m.Format != manifestFormat && m.Format != manifestWithCSV:
 		return errFormat(m.Format)
 	case CheckService(m.Service) != nil:
 		return CheckService(m.Service)

@@ -67,6 +67,7 @@ func TestSpecificationListsEveryMember(t *testing.T) {
 		"| member of `lists` |": ListRef{}, "| member of `keys` |": KeyRef{}, "| member of `log` |": Checkpoint{}, "| member of `endpoints` |": dataset.Endpoint{},
 		"### Abort\n": Abort{}, "### Expiry\n": Expiry{},
 		"### Index lines\n": wireLine{}, "| member of `location` |": Location{}, "### Part tables\n": PartEntry{},
+		"| member of a part's `csv` |": CSVPart{}, "| member of a resource's `csv` |": StreamCSV{}, "| member of a record left out |": LeftOutLine{},
 		"### Gaps\n": GapLine{}, "### Second readings\n": SecondLine{},
 		"## Descriptor\n": Descriptor{}, "| member of a resource |": Resource{}, "| member of a resource's `sallyport` |": StreamEntry{}, "| member of the package's `sallyport` |": Contents{},
 		"| member of `stream` |": dataset.Stream{}, "| member of its `schema` |": dataset.Schema{}, "| member of a field |": dataset.Field{},

@@ -247,6 +247,7 @@ type PartEntry struct {
 	Packs    []dataset.Hash  `json:"packs,omitempty"` // what the lines' locations refer to
 	Blobs    int64           `json:"blobs,omitempty"`
 	Content  int64           `json:"blob_bytes,omitempty"`
+	CSV      *CSVPart        `json:"csv,omitempty"` // the same records as CSV; never in version 1
 }
 
 // A Key is raw bytes that JSON has as {"key": text} or {"key_b64": base64}.

@@ -74,7 +74,7 @@ func (d *Document) decision(doc []byte) (of belonging, err error) {
 		return of, err
 	}
 	switch head.Format {
-	case manifestFormat:
+	case manifestFormat, manifestWithCSV:
 		if d.Manifest, err = ParseManifest(doc); err != nil {
 			return of, err
 		}

@@ -64,8 +64,15 @@ func (s *Snapshot) Unlock(ctx context.Context, o *crypto.Opener) error {
 	if err != nil {
 		return fmt.Errorf("descriptor: %w", errors.Join(append(refused, err)...))
 	}
-	s.Descriptor, err = parseDescriptor(doc)
-	return err
+	d, err := parseDescriptor(doc)
+	if err == nil {
+		err = d.checkCSV(s.Manifest.HasCSV())
+	}
+	if err != nil {
+		return err
+	}
+	s.Descriptor = d
+	return nil
 }
 
 // openKey opens a run key by any of its sealed files.
@@ -128,6 +135,10 @@ func (s *Snapshot) Parts(ctx context.Context, table []PartEntry) iter.Seq2[PartE
 				var e PartEntry
 				if err := decodeLine(bytes.TrimSuffix(line, []byte{'\n'}), &e); err != nil {
 					yield(e, fmt.Errorf("part table %s: %w", t.Part, err))
+					return
+				}
+				if e.CSV != nil && !s.Manifest.HasCSV() {
+					yield(e, fmt.Errorf("part table %s: CSV in a snapshot that carries none", t.Part))
 					return
 				}
 				if !yield(e, nil) {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"strings"
 
 	"github.com/dwp/sallyport/dataset"
@@ -26,6 +27,7 @@ type StreamWriter struct {
 	stream   dataset.Stream
 	role     Role // whose packs hold the parts
 	index    bool // lines are index lines
+	csv      streamCSV
 	sections []*Section
 	summary  StreamSummary
 }
@@ -48,6 +50,9 @@ func (w *Writer) Stream(s dataset.Stream, n int) (*StreamWriter, error) {
 	if s.Blobs {
 		sw.role = IndexRole
 	}
+	if w.csv != nil {
+		sw.csv.table, sw.csv.err = csvTable(&s)
+	}
 	for range n {
 		sw.sections = append(sw.sections, &Section{sw: sw})
 	}
@@ -66,6 +71,8 @@ func (sw *StreamWriter) Section(i int) *Section { return sw.sections[i] }
 // Summarise sets what the descriptor says about the stream. The stream's schema is
 // taken from s, which may have changed since the stream began.
 func (sw *StreamWriter) Summarise(s dataset.Stream, sum StreamSummary) {
+	begun := slices.ContainsFunc(sw.sections, (*Section).begun)
+	sw.setColumns(s.Schema, begun)
 	sw.stream, sw.summary = s, sum
 }
 
@@ -85,6 +92,7 @@ type Section struct {
 	parts []*part
 
 	journaled int
+	inline    bool // parts are finished by whoever writes, who may be at that of another part
 }
 
 // A part is a stretch of lines that is one member.
@@ -95,6 +103,9 @@ type part struct {
 	live    []live  // and how much of each
 	at      *Placement
 	reused  bool
+	stream  dataset.Stream
+	table   *dataset.Table // of its CSV, or nil
+	csvAt   *Placement     // of its CSV
 	settled chan struct{}
 }
 
@@ -299,6 +310,7 @@ func (s *Section) cut(ctx context.Context) error {
 	p := s.part
 	p.entry.Last = Key(strings.Clone(string(p.entry.Last)))
 	p.settled = make(chan struct{})
+	p.stream, p.table = s.sw.stream, s.sw.csv.now()
 	s.part = part{}
 	s.parts = append(s.parts, &p)
 	w := s.sw.w
@@ -308,10 +320,14 @@ func (s *Section) cut(ctx context.Context) error {
 		}
 	}
 	index := s.sw.index
-	w.background(func(ctx context.Context) error {
+	finish := func(ctx context.Context) error {
 		defer close(p.settled)
 		return w.finishPart(ctx, &p, s.sw.role, index)
-	})
+	}
+	if s.inline {
+		return finish(ctx)
+	}
+	w.background(finish)
 	return ctx.Err()
 }
 
@@ -325,7 +341,7 @@ func (w *Writer) finishPart(ctx context.Context, p *part, role Role, blobs bool)
 	}()
 	if old, at := w.base.part(e.SHA256, p); old != nil {
 		p.entry, p.at, p.reused = *old, at, true
-		return nil
+		return w.finishCSV(ctx, p, p.buf)
 	}
 	e.Part = w.nextID()
 	rand.Read(e.Salt[:])
@@ -335,8 +351,10 @@ func (w *Writer) finishPart(ctx context.Context, p *part, role Role, blobs bool)
 		k = w.index
 	}
 	var err error
-	p.at, err = k.put(ctx, "p/"+e.Part+".jsonl", p.buf)
-	return err
+	if p.at, err = k.put(ctx, "p/"+e.Part+".jsonl", p.buf); err != nil {
+		return err
+	}
+	return w.finishCSV(ctx, p, p.buf)
 }
 
 // partRoom returns an empty buffer for the lines of a part, from a part that is done if

@@ -31,6 +31,10 @@ type Options struct {
 	PostQuantum     bool           // run keys are hybrid ML-KEM-768 X25519 ones
 	MonthKeys       bool           // runs that begin in one calendar month (UTC) share their run keys
 
+	// CSV makes the snapshot carry records as CSV too, beside JSON Lines.
+	CSV       bool
+	OnLeftOut func(LeftOutLine) // called for each record that no row of CSV can hold, from one goroutine at a time; may be nil
+
 	// State is the service's private directory on this host, where the journal lies.
 	// Empty means that there is nothing to resume or to reuse.
 	State string
@@ -68,6 +72,8 @@ type Writer struct {
 	own     []*pack
 	streams map[string]*StreamWriter
 
+	csv *csvWriting // nil if the snapshot carries no CSV
+
 	gapping   sync.Mutex // guards the ledger
 	gaps      map[dataset.Code]int64
 	ledger    *Section
@@ -97,6 +103,9 @@ func Begin(ctx context.Context, a *Archive, o Options) (*Writer, error) {
 	w := &Writer{a: a, o: o, started: o.Now(), streams: map[string]*StreamWriter{}, gaps: map[dataset.Code]int64{},
 		partRooms: make(chan []byte, 4)}
 	w.ledger, w.second = newLedger(w, "gaps"), newLedger(w, "second")
+	if o.CSV {
+		w.csv = newCSVWriting(w)
+	}
 	j, err := openJournal(o.State, a.ID, o.Service)
 	if err != nil {
 		return nil, err

@@ -35,7 +35,7 @@ type DataResource struct {
 	Encoding  string            `json:"encoding"`
 	Dialect   *TableDialect     `json:"dialect,omitempty"`
 	Schema    *TableSchema      `json:"schema,omitempty"`
-	Sallyport StreamNote        `json:"sallyport"`
+	Sallyport *StreamNote       `json:"sallyport,omitempty"`
 }
 
 // A StreamNote is what the standard has no place for.
@@ -190,7 +190,7 @@ func newDataResource(f StreamFiles, slugs map[string]string) (DataResource, erro
 	r := DataResource{
 		Name: slugs[f.Stream.Name], Title: f.Stream.Name, Path: f.Paths, Format: f.Format, Encoding: "utf-8",
 		Schema:    NewTableSchema(f.Stream.Name, f.Stream.Schema, f.Format, slugs),
-		Sallyport: StreamNote{f.Stream, f.Note},
+		Sallyport: &StreamNote{f.Stream, f.Note},
 	}
 	for _, path := range f.Paths {
 		if err := checkResourcePath(path); err != nil {
@@ -216,6 +216,14 @@ func newDataResource(f StreamFiles, slugs map[string]string) (DataResource, erro
 		return r, fmt.Errorf("no such file format: %q", f.Format)
 	}
 	return r, nil
+}
+
+// NewCSVResource describes the one CSV file that holds the records of s, without a note.
+// slugs are those of all streams that have CSV; path is relative to datapackage.json.
+func NewCSVResource(s Stream, path string, slugs map[string]string) (*DataResource, error) {
+	r, err := newDataResource(StreamFiles{Stream: s, Format: CSV, Paths: []string{path}}, slugs)
+	r.Sallyport = nil
+	return &r, err
 }
 
 // checkResourcePath fails unless the standard allows path as a relative path.

@@ -152,6 +152,7 @@ func (k *sink) take(ctx context.Context, r dataset.Record, fetchers *errgroup.Gr
 	k.records++
 	if r.Schema != nil {
 		k.schema = r.Schema
+		k.section.Schema(r.Schema)
 	}
 	if r.Gap != nil {
 		if k.first != nil {

@@ -32,7 +32,7 @@ type Job struct {
 	Progress *Progress         // nil counts nothing
 	OnGap    func(dataset.Gap) // called for each gap as it is found, from any goroutine; may be nil
 	OnRun    func()            // called as each run begins, before its gaps: a continued export has several; may be nil
-	OnNote   func(string)      // called for what is good to know and no gap, before anything is read; may be nil
+	OnNote   func(string)      // called for what is good to know and no gap, from any goroutine; may be nil
 }
 
 // Export reads the source into one snapshot, and returns its decision. A run that
@@ -249,5 +249,8 @@ func (e *engine) finish(ctx context.Context, sw *archive.StreamWriter, sinks []*
 		}
 	}
 	sw.Summarise(s, sum)
+	if why := sw.NoCSV(); why != nil && !s.Blobs && e.OnNote != nil {
+		e.OnNote(fmt.Sprintf("stream %q is not carried as CSV: %v", dataset.Escape(s.Name), why))
+	}
 	return nil
 }

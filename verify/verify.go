@@ -89,6 +89,9 @@ func (v *verifyRun) snapshot(ctx context.Context) error {
 	if counts.Streams != m.Streams || counts.Records != m.Records || counts.Blobs != m.Blobs || counts.BlobBytes != m.BlobBytes || counts.Parts != m.Parts {
 		v.find("manifest", "its counts are not those of the descriptor")
 	}
+	if err := v.leftOut(ctx); err != nil {
+		return err
+	}
 	return v.gaps(ctx)
 }
 
@@ -138,6 +141,7 @@ func (v *verifyRun) damage(what string, err error) bool {
 func (v *verifyRun) stream(ctx context.Context, e *archive.StreamEntry) error {
 	var root dataset.StreamRoot
 	var got archive.StreamEntry
+	csv := newCSVCheck(v, e)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(cmp.Or(v.Parallel, 8))
 	err := func() error {
@@ -150,7 +154,7 @@ func (v *verifyRun) stream(ctx context.Context, e *archive.StreamEntry) error {
 			got.Records += part.Count
 			got.Blobs += part.Blobs
 			got.Bytes += part.Content
-			if err := v.part(gctx, e, &part, g); err != nil && !v.damage("part "+part.Part, err) {
+			if err := v.part(gctx, e, &part, g, csv); err != nil && !v.damage("part "+part.Part, err) {
 				return err
 			}
 		}
@@ -163,6 +167,7 @@ func (v *verifyRun) stream(ctx context.Context, e *archive.StreamEntry) error {
 		v.find(e.Stream.Name, "%d records of %d, %d blobs of %d, %d bytes of %d, %d parts of %d",
 			got.Records, e.Records, got.Blobs, e.Blobs, got.Bytes, e.Bytes, got.Parts, e.Parts)
 	}
+	csv.end()
 	if r := root.Root(); r != e.Root {
 		v.find(e.Stream.Name, "the root of its parts is %s, the descriptor says %s", r, e.Root)
 	}
@@ -170,7 +175,7 @@ func (v *verifyRun) stream(ctx context.Context, e *archive.StreamEntry) error {
 }
 
 // part verifies the lines of a part and starts to verify its blobs.
-func (v *verifyRun) part(ctx context.Context, e *archive.StreamEntry, part *archive.PartEntry, g *errgroup.Group) error {
+func (v *verifyRun) part(ctx context.Context, e *archive.StreamEntry, part *archive.PartEntry, g *errgroup.Group, csv *csvCheck) error {
 	lines, err := v.Snapshot.Lines(ctx, part)
 	if err != nil {
 		return err
@@ -188,7 +193,7 @@ func (v *verifyRun) part(ctx context.Context, e *archive.StreamEntry, part *arch
 				return fmt.Errorf("part %s: %w", part.Part, err)
 			}
 		}
-		return nil
+		return csv.part(ctx, part, lines)
 	}
 	blobs, bytes := int64(0), int64(0)
 	for r, err := range v.Snapshot.PartRecords(ctx, e, part, lines) {

@@ -37,6 +37,7 @@ type world struct {
 	signers  string
 	store    string
 	state    string
+	csv      bool // exports carry CSV
 }
 
 func newWorld(t *testing.T) *world {
@@ -94,7 +95,7 @@ func (w *world) export(t *testing.T, src *memory.Source) *archive.Snapshot {
 	d, err := transfer.Export(t.Context(), transfer.Job{
 		Archive: w.a,
 		Options: archive.Options{Service: "case-files", Exporter: "memory", Classification: "OFFICIAL", Product: "test",
-			Signer: w.signer, Recipients: w.seal, State: w.state, PackSize: 1 << 20},
+			Signer: w.signer, Recipients: w.seal, State: w.state, PackSize: 1 << 20, CSV: w.csv},
 		Open: func(ctx context.Context) (exporters.Exporter, error) { return src.Open(ctx) },
 	})
 	if err != nil {

@@ -29,6 +29,7 @@ func exportCommand() command {
 		flags: []cli.Flag{
 			&cli.StringFlag{Name: "service", Usage: "call the service of a URL `NAME` (default: after the URL)"},
 			&cli.StringFlag{Name: "classification", Value: "OFFICIAL", Usage: "classification of the data of a URL: OFFICIAL or OFFICIAL-SENSITIVE"},
+			&cli.BoolFlag{Name: "csv", Usage: "carry records as CSV too, beside JSON Lines"},
 			&cli.StringFlag{Name: "grade", Usage: "prove the export by `METHOD`: single-read, count-checked, double-read or exact"},
 			&cli.BoolFlag{Name: "due", Usage: "export only what is due by its schedule or objectives"},
 			&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would be exported, and read nothing"},
@@ -116,6 +117,7 @@ type exportResult struct {
 	Counts   archive.Counts         `json:"counts"`
 	Gaps     map[dataset.Code]int64 `json:"gaps"`
 	Waived   int64                  `json:"waived"`
+	LeftOut  int64                  `json:"left_out,omitempty"` // records that no row of CSV can hold
 	Seconds  float64                `json:"seconds"`
 }
 
@@ -153,9 +155,12 @@ func (s *session) exportLocked(ctx context.Context, src source, started time.Tim
 			State: filepath.Join(s.state, "export")},
 		Open:     func(ctx context.Context) (exporters.Exporter, error) { return s.open(ctx, src) },
 		Method:   s.method(src),
-		Progress: new(transfer.Progress), OnGap: gaps.take, OnRun: gaps.reset,
+		Progress: new(transfer.Progress), OnGap: gaps.take,
 		OnNote: func(text string) { s.warn(fmt.Errorf("%s: %s", src.name, text)) },
 	}
+	leftOut := &leftOutCounter{ui: s.ui, service: src.name}
+	job.OnRun = func() { gaps.reset(); leftOut.count = 0 }
+	job.Options.CSV, job.Options.OnLeftOut = s.c.Bool("csv") || src.service != nil && src.service.CSV, leftOut.take
 	if src.service != nil {
 		job.Select = transfer.Selection{Include: src.service.Streams, Exclude: src.service.Exclude}
 	}
@@ -173,10 +178,13 @@ func (s *session) exportLocked(ctx context.Context, src source, started time.Tim
 	}
 	act.end(ctx, nil, d.Run, d.Hash, map[string]int64{"records": d.Manifest.Counts.Records, "gaps": gapCount(d), "packs": d.Manifest.Counts.Packs})
 	r := &exportResult{Service: src.name, Snapshot: d.Run, State: d.Manifest.State, Manifest: d.Hash, Counts: d.Manifest.Counts,
-		Gaps: d.Manifest.Gaps, Waived: gaps.waived, Seconds: time.Since(started).Seconds()}
+		Gaps: d.Manifest.Gaps, Waived: gaps.waived, LeftOut: leftOut.count, Seconds: time.Since(started).Seconds()}
 	s.printExport(r)
 	if n := max(gaps.count, gapCount(d)) - gaps.waived; n > 0 {
 		return r, &exitError{code: exitIncomplete, err: fmt.Errorf("snapshot %s is incomplete: %s", d.Run, count(int(n), "gap"))}
+	}
+	if r.LeftOut > 0 {
+		return r, &exitError{code: exitIncomplete, err: fmt.Errorf("snapshot %s has every record, and its CSV lacks %s", d.Run, count(int(r.LeftOut), "row"))}
 	}
 	if wanted := s.grade(src); wanted != "" && wanted != string(transfer.SingleRead) && !verify.GradeSuffices(d.Manifest, archive.Grade(wanted)) {
 		return r, &exitError{code: exitIncomplete, err: fmt.Errorf("snapshot %s is not proven as asked: not every stream has the grade %s", d.Run, wanted),
@@ -266,6 +274,19 @@ type gapCounter struct {
 
 	mu            sync.Mutex
 	count, waived int64
+}
+
+// A leftOutCounter prints records that no row of CSV can hold. They are in the archive as
+// JSON Lines.
+type leftOutCounter struct {
+	*ui
+	service string
+	count   int64
+}
+
+func (l *leftOutCounter) take(line archive.LeftOutLine) {
+	l.count++
+	l.warn(fmt.Errorf("%s: record %s of stream %s has no row of CSV: %s", l.service, dataset.Escape(string(line.Key)), dataset.Escape(line.Stream), dataset.Escape(line.Reason)))
 }
 
 func waivers(src source) []config.Waiver {
