@@ -79,7 +79,11 @@ func (s *session) place(ctx context.Context, src source, snap *archive.Snapshot)
 	}
 	p := &place{target: target, kind: to.Scheme(), marks: marks, where: string(where)}
 	if p.kind == "" {
-		p.kind, p.room = dir.Kind.Name, roomIn(filepath.Dir(string(to)))
+		at := string(to)
+		if _, err := os.Stat(at); errors.Is(err, fs.ErrNotExist) {
+			at = filepath.Dir(at) // it will be made there
+		}
+		p.kind, p.room = dir.Kind.Name, roomIn(at)
 	}
 	return p, nil
 }
