@@ -10,6 +10,10 @@ var (
 	// own, so that nobody can delete it now.
 	ErrRetained = errors.New("retained by the source")
 
+	// ErrRefused says that a source does not let a record go by rules of its own: others
+	// refer to it, or a trigger keeps it. Another deletion may change that.
+	ErrRefused = errors.New("refused by the source")
+
 	// ErrNotEmpty says that a target holds something already.
 	ErrNotEmpty = errors.New("target is not empty")
 

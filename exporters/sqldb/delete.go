@@ -3,19 +3,24 @@ package sqldb
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
-
-	"github.com/jackc/pgx/v5"
+	"sync"
 
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
 )
 
-// errCascade says that a deletion would reach further than its record.
-var errCascade = fmt.Errorf("a foreign key would delete or change rows of other tables with it: %w", errors.ErrUnsupported)
+// An eraseSession is a session of its own, outside a view's snapshot, in which records
+// are deleted. What the database forbids fails with [exporters.ErrRefused].
+type eraseSession interface {
+	begin() string // the statement that begins the transaction of one deletion
+	exec(ctx context.Context, sql string) error
+
+	// erase deletes r within the transaction that is open, if it is there as archived.
+	erase(ctx context.Context, s dataset.Stream, r dataset.Record) error
+	close() error
+}
 
 // asArchived fails unless the record that the source has now is the archived one.
 func asArchived(now, archived dataset.Record) error {
@@ -33,197 +38,130 @@ func asArchived(now, archived dataset.Record) error {
 	return nil
 }
 
-// Delete implements [exporters.Deleter], outside the view's snapshot: the row is
-// locked, compared and deleted in one transaction. It fails with
-// [errors.ErrUnsupported] for tables without a key, and for those whose rows take rows
-// of other tables with them.
-func (v *pgView) Delete(ctx context.Context, s dataset.Stream, r dataset.Record) error {
-	t, err := v.table(s)
-	if err != nil {
-		return err
-	}
-	if t.stream.Keyless {
-		return errKeyless(s)
-	}
-	c, err := v.dial(ctx)
-	if err != nil {
-		return err
-	}
-	defer closeNow(c)
-	if err := v.delete(ctx, c, t, r); err != nil {
-		return fmt.Errorf("delete from %q: %w", s.Name, err)
-	}
-	return nil
+// refused says that the database does not let a record go.
+func refused(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", exporters.ErrRefused, fmt.Errorf(format, args...))
 }
 
-func (v *pgView) delete(ctx context.Context, c *pgx.Conn, t *pgTable, r dataset.Record) error {
-	where, err := t.keyCondition(r.Key)
-	if err != nil {
-		return err
-	}
-	if err := pgExec(ctx, c, "BEGIN"); err != nil {
-		return err
-	}
-	var cascades bool
-	err = c.QueryRow(ctx, "SELECT EXISTS (SELECT 1 FROM pg_constraint WHERE contype = 'f' AND confrelid = $1 AND confdeltype IN ('c', 'n', 'd'))", t.oid).Scan(&cascades)
-	switch {
-	case err != nil:
-		return pgError(err)
-	case cascades:
-		return errCascade
-	}
-	if err := pgExec(ctx, c, "SELECT 1 FROM "+t.from+" AS t"+where+" FOR UPDATE"); err != nil {
-		return err
-	}
-	now, err := pgGet(ctx, c, t, r.Key)
-	if err != nil {
-		return err
-	}
-	if err := asArchived(now, r); err != nil {
-		return err
-	}
-	tag, err := c.Exec(ctx, "DELETE FROM "+t.from+" AS t"+where)
-	if err != nil {
-		return pgError(err)
-	}
-	if n := tag.RowsAffected(); n != 1 {
-		return fmt.Errorf("the source would delete %d rows", n)
-	}
-	return pgExec(ctx, c, "COMMIT")
+// notErasable says that records of a stream cannot be deleted one by one.
+func notErasable(s dataset.Stream) error {
+	return refused("%q is no table with a primary key", s.Name)
 }
 
-// Delete implements [exporters.Deleter], as that of PostgreSQL does.
-func (v *mysqlView) Delete(ctx context.Context, s dataset.Stream, r dataset.Record) error {
-	t, err := v.table(s)
-	if err != nil {
-		return err
+// errReferenced says that rows refer to a record. The database would refuse, or delete
+// or change them with it, of which nobody would know.
+func errReferenced(table string) error { return refused("rows of %s refer to it", table) }
+
+// oneRow fails unless a statement deleted the row it was meant for.
+func oneRow(n int64) error {
+	switch n {
+	case 1:
+		return nil
+	case 0:
+		return refused("a trigger or a rule of the database keeps the row")
 	}
-	if t.from == "" || t.stream.Keyless {
-		return errKeyless(s)
-	}
-	c, err := mysqlSession(ctx, v.db, v.o)
-	if err != nil {
-		return err
-	}
-	defer v.drop(c)
-	if err := t.delete(ctx, c, r); err != nil {
-		return fmt.Errorf("delete from %q: %w", s.Name, err)
-	}
-	return nil
+	return refused("%d rows would be deleted", n)
 }
 
-func (t *mysqlTable) delete(ctx context.Context, c *sql.Conn, r dataset.Record) error {
-	a, _ := attributesOf(t.stream)
-	if a.BestEffort {
-		return fmt.Errorf("the engine %s has no transactions: %w", a.Engine, errors.ErrUnsupported)
-	}
-	where, args, err := t.keyCondition(mysqlDialect, r.Key, (*columnLayout).mysqlValue)
-	if err != nil {
-		return err
-	}
-	var cascades int
-	if err := c.QueryRowContext(ctx, `SELECT COUNT(*) FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE UNIQUE_CONSTRAINT_SCHEMA = DATABASE()
-		AND REFERENCED_TABLE_NAME = ? AND DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION')`, a.Table).Scan(&cascades); err != nil {
-		return mysqlError(err)
-	}
-	if cascades > 0 {
-		return errCascade
-	}
-	for _, s := range []string{"SET SESSION foreign_key_checks = 1", "START TRANSACTION"} {
-		if _, err := c.ExecContext(ctx, s); err != nil {
-			return mysqlError(err)
+// An eraser deletes at the source of one view: each record in a transaction of its own.
+// The zero eraser has no session yet. It is safe for concurrent use.
+type eraser struct {
+	mu sync.Mutex
+	s  eraseSession // nil until one is needed, and after it broke
+}
+
+func (e *eraser) delete(ctx context.Context, open func(context.Context) (eraseSession, error), s dataset.Stream, r dataset.Record) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.s == nil {
+		var err error
+		if e.s, err = open(ctx); err != nil {
+			return fmt.Errorf("delete from %q: %w", s.Name, err)
 		}
 	}
-	now, err := mysqlGet(ctx, c, t, r.Key, " FOR UPDATE")
-	if err != nil {
-		return err
+	err, broken := bracketed(ctx, e.s, e.s.begin(), "COMMIT", "ROLLBACK", s, r)
+	if broken {
+		err = errors.Join(err, e.s.close())
+		e.s = nil
 	}
-	if err := asArchived(now, r); err != nil {
-		return err
-	}
-	res, err := c.ExecContext(ctx, "DELETE t FROM "+t.from+" AS t"+where, args...)
-	if err != nil {
-		return mysqlError(err)
-	}
-	if n, err := res.RowsAffected(); err != nil || n != 1 {
-		return fmt.Errorf("the source would delete %d rows: %w", n, err)
-	}
-	_, err = c.ExecContext(ctx, "COMMIT")
-	return mysqlError(err)
-}
-
-// Delete implements [exporters.Deleter], as that of PostgreSQL does. It waits for
-// readers, of which the view itself is one: a file in rollback mode cannot be written
-// to before the view is closed.
-func (v *sqliteView) Delete(ctx context.Context, s dataset.Stream, r dataset.Record) error {
-	t, err := v.table(s)
-	if err != nil {
-		return err
-	}
-	if t.from == "" || t.stream.Keyless {
-		return errKeyless(s)
-	}
-	db, err := sqliteOpen(v.path, "rw", v.o)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	c, err := db.Conn(ctx)
-	if err != nil {
-		return fmt.Errorf("delete from %q: %w", s.Name, err)
-	}
-	defer c.Close()
-	if err := t.delete(ctx, c, r); err != nil {
-		return fmt.Errorf("delete from %q: %w", s.Name, err)
-	}
-	return nil
-}
-
-func (t *sqliteTable) delete(ctx context.Context, c *sql.Conn, r dataset.Record) (err error) {
-	where, args, err := t.keyCondition(sqliteDialect, r.Key, (*columnLayout).sqliteValue)
-	if err != nil {
-		return err
-	}
-	a, _ := attributesOf(t.stream)
-	// Without enforcement a row could be deleted that others refer to.
-	for _, s := range []string{"PRAGMA foreign_keys = ON", "BEGIN IMMEDIATE"} {
-		if _, err := c.ExecContext(ctx, s); err != nil {
-			return err
-		}
-	}
-	defer func() {
-		if err != nil {
-			_, undo := c.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
-			err = errors.Join(err, undo)
-		}
-	}()
-	var cascades int
-	if err := c.QueryRowContext(ctx, `SELECT count(*) FROM sqlite_schema AS s, pragma_foreign_key_list(s.name) AS f
-		WHERE s.type = 'table' AND f."table" = ? COLLATE NOCASE AND f.on_delete NOT IN ('NO ACTION', 'RESTRICT')`, a.Table).Scan(&cascades); err != nil {
-		return err
-	}
-	if cascades > 0 {
-		return errCascade
-	}
-	now, err := sqliteGet(ctx, c, t, r.Key)
-	if err != nil {
-		return err
-	}
-	if err := asArchived(now, r); err != nil {
-		return err
-	}
-	res, err := c.ExecContext(ctx, "DELETE FROM "+t.from+" AS t"+where, args...)
-	if err != nil {
-		return err
-	}
-	switch n, err := res.RowsAffected(); {
-	case err != nil:
-		return err
-	case n == 0:
-		return fs.ErrNotExist
-	case n > 1:
-		return fmt.Errorf("the source would delete %d rows", n)
-	}
-	_, err = c.ExecContext(ctx, "COMMIT")
 	return err
 }
+
+// close ends the session, if there is one.
+func (e *eraser) close() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.s == nil {
+		return nil
+	}
+	err := e.s.close()
+	e.s = nil
+	return err
+}
+
+// bracketed deletes a record between two statements. After an error it runs undo; if that
+// fails too the session is broken.
+func bracketed(ctx context.Context, x eraseSession, begin, end, undo string, s dataset.Stream, r dataset.Record) (err error, broken bool) {
+	if err = x.exec(ctx, begin); err != nil {
+		return fmt.Errorf("delete from %q: %w", s.Name, err), true
+	}
+	if err = x.erase(ctx, s, r); err == nil {
+		err = x.exec(ctx, end)
+	}
+	if err != nil {
+		broken = x.exec(context.WithoutCancel(ctx), undo) != nil
+		err = fmt.Errorf("delete from %q: %w", s.Name, err)
+	}
+	return err, broken
+}
+
+// A rehearsal deletes in one transaction that is rolled back at the end. Until then the
+// database locks what was deleted in it.
+type rehearsal struct {
+	mu  sync.Mutex
+	s   eraseSession
+	err error // it broke: what comes after would not know of what came before
+}
+
+// rehearse begins a rehearsal on a new session.
+func rehearse(ctx context.Context, open func(context.Context) (eraseSession, error)) (*rehearsal, error) {
+	s, err := open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("rehearse: %w", err)
+	}
+	if err := s.exec(ctx, s.begin()); err != nil {
+		return nil, fmt.Errorf("rehearse: %w", errors.Join(err, s.close()))
+	}
+	return &rehearsal{s: s}, nil
+}
+
+// Delete implements [exporters.Rehearsal].
+func (h *rehearsal) Delete(ctx context.Context, s dataset.Stream, r dataset.Record) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err != nil {
+		return h.err
+	}
+	err, broken := bracketed(ctx, h.s, "SAVEPOINT sallyport", "RELEASE SAVEPOINT sallyport", "ROLLBACK TO SAVEPOINT sallyport", s, r)
+	if broken {
+		h.err = fmt.Errorf("the rehearsal broke off: %w", err)
+	}
+	return err
+}
+
+// Close implements [exporters.Rehearsal]: everything is as it was.
+func (h *rehearsal) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err != nil {
+		h.s.close() // it said why when it broke
+		return nil
+	}
+	return errors.Join(h.s.exec(context.Background(), "ROLLBACK"), h.s.close())
+}
+
+var (
+	_ exporters.Rehearser = (*pgView)(nil)
+	_ exporters.Rehearser = (*mysqlView)(nil)
+	_ exporters.Rehearser = (*sqliteView)(nil)
+)

@@ -30,6 +30,7 @@ type mysqlView struct {
 	streams []dataset.Stream
 	defs    []definition
 	facts   dataset.Facts
+	eraser  eraser
 
 	mu   sync.Mutex
 	shut bool
@@ -153,7 +154,7 @@ func (v *mysqlView) Close() error {
 	for _, c := range v.all {
 		c.Close() // says only that it was closed before
 	}
-	return v.db.Close()
+	return errors.Join(v.eraser.close(), v.db.Close())
 }
 
 func (v *mysqlView) table(s dataset.Stream) (*mysqlTable, error) {

@@ -42,6 +42,7 @@ type pgView struct {
 	streams  []dataset.Stream
 	defs     []definition
 	facts    dataset.Facts
+	eraser   eraser
 
 	slots    chan struct{}  // one for each connection that may read
 	mainFree chan *pgx.Conn // main, while nobody reads over it
@@ -364,7 +365,7 @@ func (v *pgView) Close() error {
 	if !shut && v.main != nil {
 		v.main.PgConn().Conn().Close() // frees the locks at once, also if a reading hangs
 	}
-	return nil
+	return v.eraser.close()
 }
 
 func (v *pgView) table(s dataset.Stream) (*pgTable, error) {

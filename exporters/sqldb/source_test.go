@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -377,57 +376,6 @@ func TestAKilledServerEndsTheStreamWithAnError(t *testing.T) {
 	}
 	if _, err := drain(t.Context(), x, "public.t"); err == nil {
 		t.Error("a view whose server was killed went on")
-	}
-}
-
-func TestDeleteRemovesOnlyWhatIsAsArchived(t *testing.T) {
-	t.Parallel()
-	const script = `CREATE TABLE t (id bigint PRIMARY KEY, v varchar(20)); INSERT INTO t VALUES (1, 'a'), (2, 'b'), (3, 'c');
-		CREATE TABLE parent (id integer PRIMARY KEY); INSERT INTO parent VALUES (1);
-		CREATE TABLE child (id integer PRIMARY KEY, p integer, FOREIGN KEY (p) REFERENCES parent (id) ON DELETE CASCADE)`
-	pgURL, admin := pgDatabase(t, script)
-	myURL, db := mysqlDatabase(t, script)
-	liteURL := sqliteDatabase(t, "PRAGMA journal_mode = wal; "+script)
-	lite, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(liteURL, "sqlite://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lite.Close()
-	for _, test := range []struct {
-		kind   exporters.Kind
-		url    string
-		prefix string
-		exec   func(string)
-	}{
-		{Postgres, pgURL, "public.", func(q string) { pgRun(t, admin, strings.ReplaceAll(q, " t ", " public.t ")) }},
-		{MySQL, myURL, "", func(q string) { mysqlExec(t, db, q) }},
-		{SQLite, liteURL, "", func(q string) { mysqlExec(t, lite, q) }},
-	} {
-		x := open(t, test.kind, test.url)
-		s := stream(t, x, test.prefix+"t")
-		recs := records(t, x, s.Name, 1)
-		x.Close() // a snapshot may lock or age; purge opens its own view
-		test.exec("UPDATE t SET v = 'changed' WHERE id = 2")
-		x = open(t, test.kind, test.url)
-		d := x.(exporters.Deleter)
-		for i, want := range []error{nil, exporters.ErrChanged, nil} {
-			if err := d.Delete(t.Context(), s, recs[i]); !errors.Is(err, want) {
-				t.Errorf("%s: Delete of record %d: %v; want %v", test.kind.Name, i, err, want)
-			}
-		}
-		x.Close()
-		x = open(t, test.kind, test.url)
-		if err := x.(exporters.Deleter).Delete(t.Context(), s, recs[0]); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s: Delete of a deleted record: %v; want ErrNotExist", test.kind.Name, err)
-		}
-		if left := records(t, x, s.Name, 1); len(left) != 1 || left[0].Key != `["2"]` {
-			t.Errorf("%s: left are %v", test.kind.Name, left)
-		}
-		parents := records(t, x, test.prefix+"parent", 1)
-		if err := x.(exporters.Deleter).Delete(t.Context(), stream(t, x, test.prefix+"parent"), parents[0]); !errors.Is(err, errCascade) {
-			t.Errorf("%s: Delete that would cascade: %v; want a refusal", test.kind.Name, err)
-		}
-		x.Close()
 	}
 }
 

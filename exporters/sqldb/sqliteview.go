@@ -29,9 +29,11 @@ type sqliteView struct {
 	tables  map[string]*sqliteTable
 	defs    []definition
 	facts   dataset.Facts
+	eraser  eraser
 
-	mu   sync.Mutex
-	shut bool
+	mu    sync.Mutex
+	shut  bool
+	ended bool // the read transaction: a deletion was asked for
 }
 
 type sqliteTable struct {
@@ -132,7 +134,7 @@ func (v *sqliteView) Close() error {
 	if shut {
 		return nil
 	}
-	var errs []error
+	errs := []error{v.eraser.close()}
 	if v.conn != nil {
 		errs = append(errs, v.conn.Close())
 	}
