@@ -248,7 +248,7 @@ func (r readCloser) Close() error {
 // open makes the request of a streamed download. Errors before its body are retried.
 func (r *async) open(ctx context.Context, v *view, s scope) (io.ReadCloser, error) {
 	for try := 0; ; try++ {
-		cl, err := r.download.build(ctx, v, s, target{options: newOptions()})
+		cl, err := r.download.build(ctx, v, s, target{options: newOptions()}, r.download.auth)
 		if err != nil {
 			return nil, err
 		}

@@ -222,37 +222,3 @@ func (b *apiBudget) learn(v *view, cl call, a *answer) {
 		}
 	}
 }
-
-// A responseCache keeps answers of parent streams, up to a number of bytes.
-type responseCache struct {
-	mu      sync.Mutex
-	answers map[string]*answer
-	order   []string
-	size    int
-}
-
-const maxCache = 32 << 20
-
-func (c *responseCache) get(key string) *answer {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.answers[key]
-}
-
-func (c *responseCache) put(key string, a *answer) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.answers == nil {
-		c.answers = map[string]*answer{}
-	}
-	if _, ok := c.answers[key]; ok || len(a.body) > maxCache/4 {
-		return
-	}
-	c.answers[key] = a
-	c.order = append(c.order, key)
-	for c.size += len(a.body); c.size > maxCache; {
-		c.size -= len(c.answers[c.order[0]].body)
-		delete(c.answers, c.order[0])
-		c.order = c.order[1:]
-	}
-}

@@ -36,7 +36,12 @@ func (p Problem) Error() string {
 type builder struct {
 	cat      *catalogue
 	problems []Problem
-	used     map[string]int // components by type
+	used     map[string]int  // components by type
+	parents  map[string]bool // names of streams that others are partitioned by
+}
+
+func newBuilder(cat *catalogue) *builder {
+	return &builder{cat: cat, used: map[string]int{}, parents: map[string]bool{}}
 }
 
 // A node is one component, or a map, of the manifest.

@@ -159,6 +159,7 @@ type answer struct {
 	header http.Header
 	body   []byte
 	url    *url.URL
+	kept   bool // it was asked for earlier
 
 	once sync.Once
 	doc  jinja.Value

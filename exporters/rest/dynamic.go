@@ -159,7 +159,7 @@ func (d *dynamicStream) streams(ctx context.Context, v *view, cat *catalogue) ([
 			}
 		}
 		cat.propagate("DynamicDeclarativeStream.stream_template", t, new(jinja.Dict), d.parents)
-		b := &builder{cat: cat, used: map[string]int{}}
+		b := newBuilder(cat)
 		st := b.node(t, fmt.Sprintf("%s[%d]", d.name, i)).named()
 		if err := (&manifest{problems: b.problems}).refuse(); err != nil {
 			return nil, err

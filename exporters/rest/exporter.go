@@ -222,7 +222,7 @@ func (v *view) Count(ctx context.Context, s dataset.Stream) (int64, error) {
 	v.facts.mu.Lock()
 	defer v.facts.mu.Unlock()
 	if n, ok := v.facts.summed[s.Name]; ok {
-		return n, nil
+		return n.stated, nil
 	}
 	return -1, nil
 }
@@ -253,6 +253,7 @@ func (v *view) Facts() dataset.Facts {
 // Close implements [exporters.Exporter].
 func (v *view) Close() error {
 	v.held.close()
+	v.cache.close()
 	v.client.http.CloseIdleConnections()
 	v.once.Lock()
 	v.closed = true
@@ -337,5 +338,5 @@ func (v *view) read(ctx context.Context, q exporters.Query, yield func(dataset.R
 	if err := all[i].read(ctx, v, func(it item) error { return rd.item(ctx, it) }); err != nil {
 		return fmt.Errorf("stream %s: %w", name, err)
 	}
-	return rd.end()
+	return nil
 }

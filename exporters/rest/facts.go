@@ -20,14 +20,16 @@ type facts struct {
 	dropped  map[string]int64 // of them dropped by a filter
 	repeated map[string]int64
 	drift    map[string]map[string]int64 // stream to what differs from its schema
-	totals   map[string][]string         // stream to the path of its own count
-	total    map[string]int64            // the last count that a source stated
-	summed   map[string]int64
+	totals   map[string][]string         // stream to the path of its own count; never changed
+	summed   map[string]sums             // of streams of which the source states a count
 }
+
+// sums are what a source says it has of a stream, and what came.
+type sums struct{ stated, received int64 }
 
 func newFacts() *facts {
 	return &facts{ignored: map[[2]string]int64{}, notes: map[string]bool{}, filters: map[string]bool{}, raw: map[string]int64{}, dropped: map[string]int64{},
-		repeated: map[string]int64{}, drift: map[string]map[string]int64{}, totals: map[string][]string{}, total: map[string]int64{}, summed: map[string]int64{}}
+		repeated: map[string]int64{}, drift: map[string]map[string]int64{}, totals: map[string][]string{}, summed: map[string]sums{}}
 }
 
 func (f *facts) ignore(stream, reason string) {
@@ -65,37 +67,27 @@ func (f *facts) repeat(stream string) {
 	f.repeated[stream]++
 }
 
-// counted reports whether a stream has a count of its own.
-func (f *facts) counted(stream string) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.totals[stream] != nil
-}
-
-// evidence takes the count that an answer states.
-func (f *facts) evidence(stream string, a *answer) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// evidence returns the count of a stream that an answer states, if the options say where.
+func (f *facts) evidence(stream string, a *answer) (int64, bool) {
 	path := f.totals[stream]
-	if path == nil || a == nil {
-		return
+	if path == nil {
+		return 0, false
 	}
 	if found := find(a.first(), path); len(found) == 1 {
 		val, _ := jinja.LiteralEval(jinja.Str(found[0].val))
-		if n, ok := jinja.Int(val); ok {
-			f.total[stream] = n
-		}
+		return jinja.Int(val)
 	}
+	return 0, false
 }
 
-// endSlice adds the last count of a slice to the stream's.
-func (f *facts) endSlice(stream string) {
+// sum takes the counts of a stream that has been read.
+func (f *facts) sum(stream string, t *tally) {
+	if !t.counted {
+		return
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if n, ok := f.total[stream]; ok {
-		f.summed[stream] += n
-		delete(f.total, stream)
-	}
+	f.summed[stream] = sums{t.stated, t.received}
 }
 
 // maxDrift bounds how many differences from a schema are told for one stream.
@@ -195,7 +187,7 @@ func (f *facts) report(out *dataset.Facts) {
 		out.Notes = append(out.Notes, fmt.Sprintf("stream %s: %d records came again, equal to the first", s, n))
 	}
 	for s, n := range f.summed {
-		out.Notes = append(out.Notes, fmt.Sprintf("stream %s: the source counts %d records, %d were received (evidence, no proof)", s, n, f.raw[s]))
+		out.Notes = append(out.Notes, fmt.Sprintf("stream %s: the source counts %d records, %d were received (evidence, no proof)", s, n.stated, n.received))
 	}
 	for s, m := range f.drift {
 		for what, n := range m {

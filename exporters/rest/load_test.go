@@ -186,7 +186,7 @@ properties:
 
 func TestDatesAreCutIntoSlicesByCalendarSteps(t *testing.T) {
 	t.Parallel()
-	b := &builder{cat: loadCatalogue(), used: map[string]int{}}
+	b := newBuilder(loadCatalogue())
 	src := loaded(t, `
 type: DatetimeBasedCursor
 cursor_field: x

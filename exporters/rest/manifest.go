@@ -19,6 +19,7 @@ type manifest struct {
 	dynamic  []*dynamicStream
 	budget   *apiBudget
 	used     map[string]int
+	parents  map[string]bool // names of streams that others are partitioned by
 	problems []Problem
 }
 
@@ -37,7 +38,7 @@ func parse(data []byte) (*manifest, error) {
 		return nil, err
 	}
 	m := &manifest{cat: cat}
-	b := &builder{cat: cat, used: map[string]int{}}
+	b := newBuilder(cat)
 	root := b.node(doc, "manifest")
 	if doc.Text("type") != "DeclarativeSource" {
 		root.problem("type", "is %q, not DeclarativeSource", doc.Text("type"))
@@ -79,7 +80,7 @@ func parse(data []byte) (*manifest, error) {
 		}
 	}
 	sort.SliceStable(b.problems, func(i, j int) bool { return b.problems[i].Path < b.problems[j].Path })
-	m.used, m.problems = b.used, b.problems
+	m.used, m.parents, m.problems = b.used, b.parents, b.problems
 	return m, nil
 }
 

@@ -66,7 +66,19 @@ func open(ctx context.Context, c exporters.Config, now func() time.Time, sleep f
 	if err := v.readPaths(o); err != nil {
 		return nil, fmt.Errorf("rest: %w", err)
 	}
+	v.shareParents()
 	return v, nil
+}
+
+// shareParents lets streams that are parents of others be read from the same answers, so
+// that parents and children are of one view. Streams with attachments are not: their links
+// may be good for a short time only.
+func (v *view) shareParents() {
+	for _, st := range v.manifest.streams {
+		if v.manifest.parents[st.name] && v.attachments[st.name] == nil {
+			st.cache()
+		}
+	}
 }
 
 func text(o map[string]any, name, def string) string {

@@ -127,8 +127,10 @@ func (r *simple) chunked(ctx context.Context, v *view, st *stream, p part, emit 
 	selector := *st.selector
 	selector.filter, selector.normalise = nil, false
 	plain.selector = &selector
-	for _, c := range chunks {
-		err := r.readPages(ctx, v, &plain, p, with(c), func(it item) error {
+	for i, c := range chunks {
+		once := p
+		once.tally = &tally{} // each chunk has all records
+		err := r.readPages(ctx, v, &plain, once, with(c), func(it item) error {
 			if it.gap != nil {
 				return emit(it)
 			}
@@ -158,6 +160,9 @@ func (r *simple) chunked(ctx context.Context, v *view, st *stream, p part, emit 
 		})
 		if err != nil {
 			return err
+		}
+		if i == 0 && once.tally.counted {
+			p.tally.state(once.tally.stated)
 		}
 	}
 	s := p.scope(v.scope())

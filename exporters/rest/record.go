@@ -193,17 +193,3 @@ func (st *stream) keyOf(it item) (string, error) {
 	}
 	return dataset.Key(vals)
 }
-
-// end compares what was received with what the source says it has.
-func (r *reader) end() error {
-	f := r.v.facts
-	f.endSlice(r.st.name)
-	f.mu.Lock()
-	stated, ok := f.summed[r.st.name]
-	got := f.raw[r.st.name]
-	f.mu.Unlock()
-	if ok && stated > got {
-		return r.gap(dataset.Gap{Code: dataset.PossiblyCut, Detail: fmt.Sprintf("the source counts %d records, %d were received", stated, got)})
-	}
-	return nil
-}

@@ -127,8 +127,10 @@ type requester struct {
 	json       *template
 	plain      *expr
 	auth       authenticator
+	authKey    string // its definition, by which kept answers are told apart
 	handler    *errorHandler
-	cached     bool
+	cached     bool // answers are kept
+	uncached   bool // the manifest says that they are not to be
 	props      *properties
 }
 
@@ -173,7 +175,7 @@ func (n node) requester() *requester {
 		}
 	}
 	if a, ok := n.child("authenticator"); ok {
-		r.auth = a.authenticator()
+		r.auth, r.authKey = a.authenticator(), a.definition()
 		if l, ok := r.auth.(*legacySession); ok {
 			l.base = r.base
 		}
@@ -182,6 +184,7 @@ func (n node) requester() *requester {
 		r.handler = h.errorHandler()
 	}
 	r.cached = n.flag("use_cache", false)
+	r.uncached = n.has("use_cache") && !r.cached
 	return r
 }
 
@@ -225,8 +228,8 @@ type target struct {
 	options options
 }
 
-// build makes the call for one page.
-func (r *requester) build(ctx context.Context, v *view, s scope, t target) (call, error) {
+// build makes the call for one page, with the credentials of auth.
+func (r *requester) build(ctx context.Context, v *view, s scope, t target, auth authenticator) (call, error) {
 	base, err := s.text(r.base)
 	if err != nil {
 		return call{}, fmt.Errorf("url: %w", err)
@@ -260,11 +263,11 @@ func (r *requester) build(ctx context.Context, v *view, s scope, t target) (call
 	if err != nil {
 		return call{}, err
 	}
-	auth, err := r.auth.options(ctx, v, s)
+	signed, err := auth.options(ctx, v, s)
 	if err != nil {
 		return call{}, err
 	}
-	if err := all.merge(auth); err != nil {
+	if err := all.merge(signed); err != nil {
 		return call{}, err
 	}
 	if err := all.merge(t.options); err != nil {
@@ -388,30 +391,16 @@ func (c *call) fill(o options, plain string) error {
 
 // send makes the request of one page, through the cache if the requester has one.
 func (r *requester) send(ctx context.Context, v *view, s scope, t target) (*answer, resolution, error) {
-	var key string
-	if r.cached {
-		cl, err := r.build(ctx, v, s, t)
-		if err != nil {
-			return nil, resolution{}, err
-		}
-		key = cl.key()
-		if a := v.cache.get(key); a != nil {
-			return a, resolution{action: actSuccess}, nil
-		}
+	ask := func() (*answer, resolution, error) {
+		return v.send(ctx, s, r.handler, func(ctx context.Context) (call, error) { return r.build(ctx, v, s, t, r.auth) },
+			func(ctx context.Context) error { return r.auth.refresh(ctx, v, s) })
 	}
-	a, res, err := v.send(ctx, s, r.handler, func(ctx context.Context) (call, error) { return r.build(ctx, v, s, t) },
-		func(ctx context.Context) error { return r.auth.refresh(ctx, v, s) })
-	if err == nil && r.cached && res.action == actSuccess && a.status < 300 {
-		v.cache.put(key, a)
+	if !r.cached {
+		return ask()
 	}
-	return a, res, err
-}
-
-// key identifies a call for the cache.
-func (c *call) key() string {
-	var b strings.Builder
-	b.WriteString(c.method + " " + c.url.String() + "\n")
-	c.header.Write(&b)
-	b.Write(c.body)
-	return b.String()
+	cl, err := r.build(ctx, v, s, t, noAuth{})
+	if err != nil {
+		return nil, resolution{}, err
+	}
+	return v.cache.answer(ctx, cl.key(r.authKey), ask)
 }

@@ -67,12 +67,18 @@ func (r *simple) readPages(ctx context.Context, v *view, st *stream, p part, mor
 	pg := page{token: r.pages.first(), size: size}
 	var head []jinja.Value
 	var total, pageCount, lastRaw int64
+	stated := int64(-1) // by the source, of the slice
+	fresh := false      // a page was asked for, and not kept of an earlier reading
 	for {
-		a, raws, done, err := r.page(ctx, v, st, p, base, &pg, more, emit)
-		if err != nil || done {
+		a, raws, err := r.page(ctx, v, st, p, base, &pg, more, emit)
+		if err == errIgnored {
+			return nil
+		} else if err == errNoMore {
+			break
+		} else if err != nil {
 			return err
 		}
-		pg.answer, pg.raw = a, int64(len(raws))
+		pg.answer, pg.raw, fresh = a, int64(len(raws)), fresh || !a.kept
 		pg.short = size > 0 && pg.raw < size
 		if pg.number == 0 {
 			head = raws
@@ -95,7 +101,9 @@ func (r *simple) readPages(ctx context.Context, v *view, st *stream, p part, mor
 			}
 		}
 		total += pg.raw
-		v.facts.evidence(st.name, a)
+		if n, ok := v.facts.evidence(st.name, a); ok {
+			stated = n
+		}
 		token, more2, err := r.pages.next(s, pg, !v.shortPage)
 		if err != nil {
 			return err
@@ -110,21 +118,28 @@ func (r *simple) readPages(ctx context.Context, v *view, st *stream, p part, mor
 		pg.number++
 		pg.token = token
 	}
-	if err := r.alarm(v, st, p, size, total, pageCount, lastRaw, emit); err != nil {
+	if stated >= 0 {
+		p.tally.state(stated)
+	} else if err := r.alarm(v, p, size, total, pageCount, lastRaw, emit); err != nil {
 		return err
 	}
-	if pageCount > 1 && v.driftCheck {
+	if pageCount > 1 && v.driftCheck && fresh {
 		return r.drifted(ctx, v, st, p, base, head, size, more, emit)
 	}
 	return nil
 }
 
-// page gets one page and extracts its records. done is set if the slice ends here
-// without having a page.
-func (r *simple) page(ctx context.Context, v *view, st *stream, p part, base scope, pg *page, more []pair, emit func(item) error) (*answer, []jinja.Value, bool, error) {
+// What ends a slice without a page.
+var (
+	errIgnored = errors.New("the answer is ignored")
+	errNoMore  = errors.New("there are no more pages")
+)
+
+// page gets one page and extracts its records.
+func (r *simple) page(ctx context.Context, v *view, st *stream, p part, base scope, pg *page, more []pair, emit func(item) error) (*answer, []jinja.Value, error) {
 	t, s, err := r.target(base, p, pg.token, more)
 	if err != nil {
-		return nil, nil, true, err
+		return nil, nil, err
 	}
 	a, res, err := r.req.send(ctx, v, s, t)
 	var status *statusError
@@ -132,25 +147,26 @@ func (r *simple) page(ctx context.Context, v *view, st *stream, p part, base sco
 	case err != nil && pg.short && pg.number > 0 && errors.As(err, &status) && slices.Contains([]int{400, 404, 416, 422}, status.status):
 		// The page after a short one is asked for only to be sure that it is empty.
 		v.facts.note(fmt.Sprintf("stream %s: the page after the last short one answered %d, which was taken for the end", st.name, status.status))
-		return nil, nil, true, nil
+		return nil, nil, errNoMore
 	case err != nil:
-		return nil, nil, true, err
-	case res.action == actIgnore:
-		return nil, nil, true, r.ignored(v, st, p, a, emit)
-	case a.status >= 400:
-		return nil, nil, true, r.ignored(v, st, p, a, emit) // SUCCESS of an error yields nothing either
+		return nil, nil, err
+	case res.action == actIgnore || a.status >= 400: // SUCCESS of an error yields nothing either
+		if err := r.ignored(v, st, p, a, emit); err != nil {
+			return nil, nil, err
+		}
+		return nil, nil, errIgnored
 	case !res.matched && (a.status == 204 || a.status == 205 || a.status == 206 || a.status >= 300):
-		return nil, nil, true, fmt.Errorf("the source answered %d, which holds no complete page", a.status)
+		return nil, nil, fmt.Errorf("the source answered %d, which holds no complete page", a.status)
 	}
 	raws, err := r.extract(v, st, s, a)
 	if absent := (*absentError)(nil); errors.As(err, &absent) && v.absentIsEmpty[st.name] {
 		v.facts.note(fmt.Sprintf("stream %s: answers without %s were taken for empty ones", st.name, absent.path))
-		return a, nil, false, nil
+		return a, nil, nil
 	}
 	if err != nil {
-		return nil, nil, true, fmt.Errorf("%w (content type %q, body begins %s)", err, cut(a.header.Get("Content-Type"), 100), v.secrets.quoted(a.body))
+		return nil, nil, fmt.Errorf("%w (content type %q, body begins %s)", err, cut(a.header.Get("Content-Type"), 100), v.secrets.quoted(a.body))
 	}
-	return a, raws, false, nil
+	return a, raws, nil
 }
 
 // target is what the paginator and the slice add to the request of a page.
@@ -266,64 +282,19 @@ func (g *pageGuard) token(t jinja.Value) error {
 
 // alarm emits a gap where the number of records of a slice suggests that the source cut
 // them, and counts what only all slices together can tell.
-func (r *simple) alarm(v *view, st *stream, p part, size, total, pages, lastRaw int64, emit func(item) error) error {
-	if v.facts.counted(st.name) {
-		return nil // an independent count decides
-	}
+func (r *simple) alarm(v *view, p part, size, total, pages, lastRaw int64, emit func(item) error) error {
 	if r.pages.kind != "" && pages > 0 && roundLimit(total) && lastRaw*pages == total {
 		return emit(item{part: p, gap: &dataset.Gap{Key: p.label(), Code: dataset.PossiblyCut,
 			Detail: fmt.Sprintf("exactly %d records in full pages: services stop at such numbers", total)}})
 	}
 	onePage := (r.pages.kind == "CursorPagination" || v.shortPage && r.pages.counts()) && pages <= 1 && size > 0 && total < size
 	switch {
-	case p.tally == nil:
 	case r.pages.kind == "" || onePage:
 		p.tally.add(total)
 	case pages > 1:
 		p.tally.add(beyondAnyPage) // it went on, so there is no such limit
 	}
 	return nil
-}
-
-// beyondAnyPage is more than any usual size of a page.
-const beyondAnyPage = 1<<40 + 1
-
-// A tally finds a limit that the source does not tell: no slice is larger than a usual
-// size of a page, and it is met.
-type tally struct{ slices, most, met int64 }
-
-func (t *tally) add(n int64) {
-	t.slices++
-	switch {
-	case n > t.most:
-		t.most, t.met = n, 1
-	case n == t.most:
-		t.met++
-	}
-}
-
-// alarm says why records may be missing, or "". One slice of many that happens to have
-// a round number is no reason.
-func (t *tally) alarm() string {
-	if !roundPage(t.most) || t.slices > 1 && t.met == 1 {
-		return ""
-	}
-	return fmt.Sprintf("%d of %d lists that came in one answer have exactly %d records, and none has more: the source may have a limit", t.met, t.slices, t.most)
-}
-
-// roundLimit reports whether n is 1 or 5 times a power of ten, from a thousand.
-func roundLimit(n int64) bool {
-	for m := int64(1000); m <= n; m *= 10 {
-		if n == m || n == 5*m {
-			return true
-		}
-	}
-	return false
-}
-
-// roundPage reports whether n is a usual size of a page.
-func roundPage(n int64) bool {
-	return slices.Contains([]int64{10, 20, 25, 30, 50, 100, 200, 250, 500, 1000}, n) || roundLimit(n)
 }
 
 // drifted asks for the first page again. Records that were inserted before it are

@@ -178,7 +178,8 @@ func (n node) substreams() router {
 		p := parent{field: c.expr("partition_field")}
 		if s, ok := c.child("stream"); ok {
 			p.stream = s.stream()
-			p.stream.cache(!isFalse(s))
+			p.stream.cache()
+			n.b.parents[p.stream.name] = true
 		}
 		key := c.expr("parent_key")
 		if key != nil {
@@ -205,16 +206,6 @@ func (n node) substreams() router {
 		}
 	}
 	return r
-}
-
-// isFalse reports whether a stream's requester sets use_cache to false.
-func isFalse(s node) bool {
-	r, ok := s.child("retriever")
-	if !ok {
-		return false
-	}
-	q, ok := r.child("requester")
-	return ok && q.value("use_cache") == false
 }
 
 // splitPath splits a path as dpath does: empty segments do not count.

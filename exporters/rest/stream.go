@@ -22,7 +22,6 @@ type stream struct {
 	dynamic    *schemaLoader
 	params     *jinja.Dict
 	path       string // in the manifest
-	cached     bool   // a parent's: its requests are kept in memory
 }
 
 // A retriever reads one slice of a stream. Its selector extracts, filters and
@@ -134,11 +133,11 @@ func (n node) primaryKey() [][]string {
 	return nil
 }
 
-// cache lets the requests of a parent stream be kept, for its children read it again.
-func (st *stream) cache(on bool) {
-	st.cached = on
+// cache lets the answers to a parent stream be kept, for its children read it again,
+// unless the manifest sets use_cache to false.
+func (st *stream) cache() {
 	for _, r := range st.retriever.requesters() {
-		r.cached = r.cached || on
+		r.cached = !r.uncached
 	}
 }
 
@@ -160,11 +159,16 @@ func (st *stream) read(ctx context.Context, v *view, emit func(item) error) erro
 	}
 	if errors.Is(err, errStopped) {
 		return nil
+	} else if err != nil {
+		return err
 	}
-	if why := t.alarm(); err == nil && why != "" && !v.facts.counted(st.name) {
-		return emit(item{gap: &dataset.Gap{Code: dataset.PossiblyCut, Detail: why}})
+	for _, why := range t.alarms(v.facts.totals[st.name] != nil) {
+		if err := emit(item{gap: &dataset.Gap{Code: dataset.PossiblyCut, Detail: why}}); err != nil {
+			return err
+		}
 	}
-	return err
+	v.facts.sum(st.name, t)
+	return nil
 }
 
 // process filters and transforms one extracted record, and emits it. It reports
@@ -212,6 +216,7 @@ func (st *stream) process(v *view, s scope, p part, raw jinja.Value, emit func(i
 		return nil, false, err
 	}
 	v.facts.count(st.name, kept)
+	p.tally.receive()
 	if !kept {
 		return nil, false, nil
 	}
