@@ -271,10 +271,10 @@ func parseTagged(raw []byte) (any, error) {
 			v = text
 		case "$text_b64":
 			var b []byte
-			b, err = base64.StdEncoding.Strict().DecodeString(text)
+			b, err = strictBase64.DecodeString(text)
 			v = string(b)
 		case "$blob":
-			v, err = base64.StdEncoding.Strict().DecodeString(text)
+			v, err = strictBase64.DecodeString(text)
 		}
 		if err == nil && v != nil && string(appendTagged(nil, v)) == string(raw) {
 			return v, nil

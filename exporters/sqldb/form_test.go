@@ -56,10 +56,10 @@ func TestTextFromCopyIsQuotedAsElsewhere(t *testing.T) {
 		if got := unescapeCopy(copyCell(s)); string(got) != s {
 			t.Fatalf("text %q became %q", s, got)
 		}
-		if got := unescapeCopy(appendCopyCell(nil, s)); string(got) != s {
+		if got := unescapeCopy(appendCopyCell(nil, []byte(s))); string(got) != s {
 			t.Fatalf("text %q, written to COPY, would be read as %q", s, got)
 		}
-		if strings.ContainsAny(string(appendCopyCell(nil, s)), "\n\t\r") {
+		if strings.ContainsAny(string(appendCopyCell(nil, []byte(s))), "\n\t\r") {
 			t.Fatalf("text %q breaks its row", s)
 		}
 	})

@@ -1,13 +1,14 @@
 package sqldb
 
 import (
+	"bytes"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -105,6 +106,9 @@ func plainLength(s []byte) int {
 		return 0
 	}
 	if s[0] == '"' {
+		if n := bytes.IndexByte(s[1:], '"'); n >= 0 && dataset.IsPlain(s[1:1+n]) {
+			return n + 2
+		}
 		for i := 1; i < len(s); i++ {
 			switch c := s[i]; {
 			case c == '"':
@@ -121,13 +125,12 @@ func plainLength(s []byte) int {
 	for n < len(s) && s[n] != ',' {
 		n++
 	}
-	switch v := string(s[:n]); v {
+	switch string(s[:n]) {
 	case "null", "true", "false":
 		return n
-	default:
-		if _, ok := dataset.DecimalValue(v); !ok {
-			return 0
-		}
+	}
+	if !isNumber(s[:n]) {
+		return 0
 	}
 	return n
 }
@@ -163,31 +166,62 @@ func (c *columnLayout) pgAppend(dst []byte, raw json.RawMessage) ([]byte, error)
 		return append(dst, `\N`...), nil
 	}
 	if c.Shape == shapeAny && !c.Own {
-		return appendCopyCell(dst, string(raw)), nil
+		return appendCopyCell(dst, raw), nil
 	}
-	s, err := c.text(raw)
+	s, err := c.bytes(raw)
 	if err != nil {
 		return dst, err
 	}
 	switch c.Shape {
 	case shapeBytes:
-		b, err := base64.StdEncoding.Strict().DecodeString(s)
-		if err != nil {
-			return dst, cannot("%v", err)
-		}
-		return hex.AppendEncode(append(dst, `\\x`...), b), nil
+		return appendCopyBytes(dst, s)
 	case shapeDatetime, shapeInstant:
-		s = strings.Replace(s, "T", " ", 1)
+		if day, clock, timed := bytes.Cut(s, []byte("T")); timed {
+			dst, s = append(appendCopyCell(dst, day), ' '), clock
+		}
 	case shapeText, shapeJSON:
-		if strings.ContainsRune(s, 0) {
+		if bytes.IndexByte(s, 0) >= 0 {
 			return dst, cannot("text holds a NUL")
 		}
 	}
 	return appendCopyCell(dst, s), nil
 }
 
+// bytes is text without a copy, where the value needs no unescaping.
+func (c *columnLayout) bytes(raw json.RawMessage) ([]byte, error) {
+	if n := len(raw); n >= 2 && raw[0] == '"' && raw[n-1] == '"' && dataset.IsPlain(raw[1:n-1]) {
+		return raw[1 : n-1], nil
+	}
+	s, err := c.text(raw)
+	return []byte(s), err
+}
+
+// strictBase64 takes what was written and nothing else.
+var strictBase64 = base64.StdEncoding.Strict()
+
+// appendCopyBytes appends bytes that come as base64, in hex as COPY reads them.
+func appendCopyBytes(dst, coded []byte) ([]byte, error) {
+	dst = append(dst, `\\x`...)
+	start := len(dst)
+	dst, err := strictBase64.AppendDecode(dst, coded)
+	if err != nil {
+		return dst, cannot("%v", err)
+	}
+	n := len(dst) - start
+	dst = slices.Grow(dst, n)[:len(dst)+n]
+	const digits = "0123456789abcdef"
+	for i := n - 1; i >= 0; i-- { // from the end, for they lie where their digits go
+		b := dst[start+i]
+		dst[start+2*i], dst[start+2*i+1] = digits[b>>4], digits[b&15]
+	}
+	return dst, nil
+}
+
 // appendCopyCell appends text escaped as COPY reads it.
-func appendCopyCell(dst []byte, s string) []byte {
+func appendCopyCell(dst, s []byte) []byte {
+	if dataset.IsPlain(s) {
+		return append(dst, s...)
+	}
 	start := 0
 	for i := range len(s) {
 		var letter byte
@@ -225,7 +259,7 @@ func (c *columnLayout) mysqlValue(raw json.RawMessage) (any, error) {
 	case shapeBool:
 		return s == "true", nil
 	case shapeBytes:
-		b, err := base64.StdEncoding.Strict().DecodeString(s)
+		b, err := strictBase64.DecodeString(s)
 		if err != nil {
 			return nil, cannot("%v", err)
 		}
@@ -315,7 +349,7 @@ func (c *columnLayout) sqliteValue(raw json.RawMessage) (any, error) {
 	case shapeDecimal:
 		return c.sqliteDecimal(s)
 	case shapeBytes:
-		b, err := base64.StdEncoding.Strict().DecodeString(s)
+		b, err := strictBase64.DecodeString(s)
 		if err != nil {
 			return nil, cannot("%v", err)
 		}
@@ -377,7 +411,7 @@ func (c *columnLayout) sqliteOwn(raw json.RawMessage) (any, error) {
 			}
 			return n, nil
 		case formAnyBytes:
-			b, err := base64.StdEncoding.Strict().DecodeString(s)
+			b, err := strictBase64.DecodeString(s)
 			if err != nil {
 				return nil, cannot("%v", err)
 			}

@@ -46,7 +46,7 @@ func optionList(kind string) []exporters.Option {
 	return []exporters.Option{address,
 		{Name: "password", Type: exporters.SecretOption, Help: "reference to the password"},
 		{Name: "ca", Type: exporters.TextOption, Help: "file with the certificates of a private authority"},
-		{Name: "connections", Type: exporters.IntOption, Default: int64(8), Help: "most connections that read at a time"},
+		{Name: "connections", Type: exporters.IntOption, Default: int64(8), Help: "most connections that read, or fill a table, at a time"},
 		timeout, lock, native, code}
 }
 

@@ -16,18 +16,26 @@ import (
 	"github.com/dwp/sallyport/dataset"
 )
 
-// pgBatch is how many bytes of rows go into one COPY: many enough that its start and
-// end cost nothing, few enough to find a row that the server refuses.
-const pgBatch = 1 << 20
+const (
+	// pgBatch is how many bytes of rows go into one COPY: many enough that its start and
+	// end cost nothing, few enough to find a row that the server refuses.
+	pgBatch = 1 << 20
+
+	// pgLoaders is the most connections that fill one table: what one goroutine makes of
+	// records keeps no more of them busy.
+	pgLoaders = 4
+)
 
 // A copyBatch is rows in COPY's text format.
 type copyBatch struct {
 	data []byte
-	ends []int            // of the rows in data
-	recs []dataset.Record // their identities, for gaps
+	ends []int    // of the rows in data
+	keys []string // of the same, for gaps
+	ords []int
 }
 
-// Load implements [exporters.Target]. While the server takes one batch the next is made.
+// Load implements [exporters.Target]. While the server takes some batches the next is
+// made.
 func (t *PostgresTarget) Load(ctx context.Context, s dataset.Stream, recs iter.Seq2[dataset.Record, error], gap func(dataset.Gap)) error {
 	tl, err := t.state.lookup(s.Name)
 	if err != nil {
@@ -37,24 +45,28 @@ func (t *PostgresTarget) Load(ctx context.Context, s dataset.Stream, recs iter.S
 	if err != nil {
 		return err
 	}
-	defer closeNow(c)
 	g, ctx := errgroup.WithContext(ctx)
-	full, free := make(chan *copyBatch), make(chan *copyBatch, 2)
-	free <- new(copyBatch)
-	free <- new(copyBatch)
-	l := &pgLoader{c: c, t: tl, gap: t.state.counted(gap)}
-	g.Go(func() error {
-		for b := range full {
-			if err := l.copy(ctx, b, 0, len(b.ends)); err != nil {
-				return err
+	l := &pgLoader{t: tl, gap: t.state.counted(gap), full: make(chan *copyBatch), free: make(chan *copyBatch, t.loaders+1)}
+	for range cap(l.free) {
+		l.free <- new(copyBatch)
+	}
+	start := func(c *pgx.Conn) {
+		g.Go(func() error {
+			defer closeNow(c)
+			return l.send(ctx, c)
+		})
+	}
+	start(c)
+	for range t.loaders - 1 {
+		l.more = append(l.more, func() {
+			// One more is a help, and no need: servers limit their connections.
+			if c, err := t.dial(ctx); err == nil {
+				start(c)
 			}
-			b.data, b.ends, b.recs = b.data[:0], b.ends[:0], b.recs[:0]
-			free <- b
-		}
-		return nil
-	})
-	err = l.fill(ctx, recs, full, free)
-	close(full)
+		})
+	}
+	err = l.fill(ctx, recs)
+	close(l.full)
 	if werr := g.Wait(); werr != nil {
 		err = werr
 	}
@@ -64,25 +76,32 @@ func (t *PostgresTarget) Load(ctx context.Context, s dataset.Stream, recs iter.S
 	return nil
 }
 
+// A pgLoader fills one table: one goroutine makes batches of records and others send
+// them, each over its own connection.
 type pgLoader struct {
-	c   *pgx.Conn
-	t   *tableLayout
-	gap func(dataset.Gap)
+	t          *tableLayout
+	gap        func(dataset.Gap)
+	full, free chan *copyBatch
+	more       []func() // each starts one more sender
+}
+
+// send copies full batches until there are no more.
+func (l *pgLoader) send(ctx context.Context, c *pgx.Conn) error {
+	for b := range l.full {
+		if err := l.copy(ctx, c, b, 0, len(b.ends)); err != nil {
+			return err
+		}
+		b.data, b.ends, b.keys, b.ords = b.data[:0], b.ends[:0], b.keys[:0], b.ords[:0]
+		l.free <- b
+	}
+	return nil
 }
 
 // fill turns records into batches.
-func (l *pgLoader) fill(ctx context.Context, recs iter.Seq2[dataset.Record, error], full, free chan *copyBatch) error {
+func (l *pgLoader) fill(ctx context.Context, recs iter.Seq2[dataset.Record, error]) error {
 	rr, err := newRowReader(l.t)
 	if err != nil {
 		return err
-	}
-	send := func(b *copyBatch) error {
-		select {
-		case full <- b:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
 	}
 	var b *copyBatch
 	for r, err := range recs {
@@ -91,23 +110,42 @@ func (l *pgLoader) fill(ctx context.Context, recs iter.Seq2[dataset.Record, erro
 		}
 		if b == nil {
 			select {
-			case b = <-free:
+			case b = <-l.free:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
 		}
 		l.add(b, rr, r)
 		if len(b.data) >= pgBatch {
-			if err := send(b); err != nil {
+			if err := l.hand(ctx, b); err != nil {
 				return err
 			}
 			b = nil
 		}
 	}
 	if b != nil && len(b.ends) > 0 {
-		return send(b)
+		return l.hand(ctx, b)
 	}
 	return ctx.Err()
+}
+
+// hand gives a batch to a sender, and starts one more if all are busy.
+func (l *pgLoader) hand(ctx context.Context, b *copyBatch) error {
+	select {
+	case l.full <- b:
+		return nil
+	default:
+	}
+	if len(l.more) > 0 {
+		l.more[0]()
+		l.more = l.more[1:]
+	}
+	select {
+	case l.full <- b:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // add appends a record to a batch, or reports why not.
@@ -119,7 +157,7 @@ func (l *pgLoader) add(b *copyBatch, rr *rowReader, r dataset.Record) {
 	}
 	b.data = append(data, '\n')
 	b.ends = append(b.ends, len(b.data))
-	b.recs = append(b.recs, dataset.Record{Stream: r.Stream, Key: r.Key, Ordinal: r.Ordinal})
+	b.keys, b.ords = append(b.keys, r.Key), append(b.ords, r.Ordinal)
 }
 
 func (l *pgLoader) appendRow(dst []byte, rr *rowReader, r dataset.Record) ([]byte, error) {
@@ -130,7 +168,7 @@ func (l *pgLoader) appendRow(dst []byte, rr *rowReader, r dataset.Record) ([]byt
 		return dst, cannot("an object")
 	case l.t.Document:
 		dst = fmt.Appendf(dst, `\\x%x`+"\t%d\t", r.Key, r.Ordinal)
-		return appendCopyCell(dst, string(r.Data)), nil
+		return appendCopyCell(dst, r.Data), nil
 	}
 	cells, err := rr.read(r.Data)
 	if err != nil {
@@ -153,7 +191,7 @@ func (l *pgLoader) appendRow(dst []byte, rr *rowReader, r dataset.Record) ([]byt
 }
 
 // copy sends the rows from lo up to hi. If the server refuses one, halves find it.
-func (l *pgLoader) copy(ctx context.Context, b *copyBatch, lo, hi int) error {
+func (l *pgLoader) copy(ctx context.Context, c *pgx.Conn, b *copyBatch, lo, hi int) error {
 	if lo == hi {
 		return nil
 	}
@@ -165,7 +203,7 @@ func (l *pgLoader) copy(ctx context.Context, b *copyBatch, lo, hi int) error {
 	if len(l.t.Columns) == 0 {
 		sql = "COPY " + l.t.pgName() + " FROM STDIN"
 	}
-	_, err := l.c.PgConn().CopyFrom(ctx, bytes.NewReader(b.data[start:b.ends[hi-1]]), sql)
+	_, err := c.PgConn().CopyFrom(ctx, bytes.NewReader(b.data[start:b.ends[hi-1]]), sql)
 	if err == nil {
 		return nil
 	}
@@ -174,14 +212,15 @@ func (l *pgLoader) copy(ctx context.Context, b *copyBatch, lo, hi int) error {
 		return pgError(err)
 	}
 	if hi-lo == 1 {
-		l.gap(gapOf(b.recs[lo], dataset.Unsupported, "the server refuses it: "+pe.Message))
+		r := dataset.Record{Stream: l.t.Stream.Name, Key: b.keys[lo], Ordinal: b.ords[lo]}
+		l.gap(gapOf(r, dataset.Unsupported, "the server refuses it: "+pe.Message))
 		return nil
 	}
 	middle := (lo + hi) / 2
-	if err := l.copy(ctx, b, lo, middle); err != nil {
+	if err := l.copy(ctx, c, b, lo, middle); err != nil {
 		return err
 	}
-	return l.copy(ctx, b, middle, hi)
+	return l.copy(ctx, c, b, middle, hi)
 }
 
 // refusesValue tells errors about a value from those about the server: data

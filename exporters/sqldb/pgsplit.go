@@ -2,7 +2,6 @@ package sqldb
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -197,7 +196,7 @@ func pgInput(f dataset.Field, raw json.RawMessage) (string, error) {
 		return "", errNUL
 	}
 	if f.Lexical == dataset.Base64 {
-		b, err := base64.StdEncoding.Strict().DecodeString(text)
+		b, err := strictBase64.DecodeString(text)
 		if err != nil {
 			return "", err
 		}

@@ -20,6 +20,7 @@ type PostgresTarget struct {
 	dial     func(ctx context.Context) (*pgx.Conn, error)
 	endpoint dataset.Endpoint
 	dialect  dialect
+	loaders  int // connections that fill one table at a time
 
 	state targetState
 }
@@ -37,6 +38,7 @@ func openPostgresTarget(ctx context.Context, c exporters.Config) (*PostgresTarge
 	t := &PostgresTarget{
 		dial:     func(ctx context.Context) (*pgx.Conn, error) { return pgConnect(ctx, cfg, o) },
 		dialect:  postgresDialect.with(o),
+		loaders:  min(o.connections, pgLoaders),
 		endpoint: dataset.Endpoint{URL: endpointURL(kindPostgres, cfg.Host, cfg.Port, cfg.Database)},
 	}
 	conn, err := t.dial(ctx)
