@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"slices"
 	"time"
 
@@ -21,7 +22,7 @@ const DefaultValidity = 90 * 24 * time.Hour
 // An Issuance is all that goes into a certificate.
 type Issuance struct {
 	Archive    *archive.Archive
-	Snapshot   *archive.Snapshot // that was tested; unlocked
+	Snapshot   *archive.Snapshot // that was tested; unlocked, unless it is damaged too much for that
 	Report     *ExitReport
 	Check      *CheckReport   // of the archive; nil if it was not checked
 	Identities []Identity     // whose keys are tested; none leaves the test undone
@@ -100,11 +101,16 @@ type builder struct {
 	room        annexRoom
 	sealed      []byte
 	numbers     map[string]int // of streams, by name
+	descriptor  *archive.Descriptor
+	damage      []Finding // met while the certificate was made
 }
 
 func (b *builder) build(ctx context.Context) error {
 	s, r := b.Snapshot, b.Report
 	b.room = annexBudget
+	if b.descriptor = s.Descriptor; b.descriptor == nil {
+		b.descriptor = new(archive.Descriptor)
+	}
 	p := &b.certificate.Predicate
 	b.certificate.Type, b.certificate.PredicateType = StatementType, PredicateType
 	b.certificate.Subject = []Subject{{SubjectName(s.Service, s.Run), Digest{s.Hash}}}
@@ -147,9 +153,9 @@ func (b *builder) build(ctx context.Context) error {
 
 // scope says what was chosen and left out: figures in public, sentences in the annex.
 func (b *builder) scope(p *Predicate) {
-	m, d := b.Snapshot.Manifest, b.Snapshot.Descriptor.Sallyport
+	m, d := b.Snapshot.Manifest, b.descriptor.Sallyport
 	p.Scope = Scope{Exporter: m.Exporter, Classification: m.Classification, Endpoints: append([]dataset.Endpoint{}, m.Endpoints...),
-		Streams: len(b.Snapshot.Descriptor.Resources), LeftOut: len(d.Scope), NotArchived: len(b.Report.NotArchived),
+		Streams: int(m.Counts.Streams), LeftOut: len(d.Scope), NotArchived: len(b.Report.NotArchived),
 		Filters: len(d.Facts.Filters), Unchecked: m.Counts.Unchecked, Grade: cmp.Or(b.Grade, archive.BestEffort)}
 	for _, i := range d.Facts.Ignored {
 		p.Scope.Ignored += i.Count
@@ -174,7 +180,7 @@ func (b *builder) streams(p *Predicate) {
 		compared[b.Report.Comparisons[i].Stream] = &b.Report.Comparisons[i]
 	}
 	p.Streams = []StreamLine{}
-	for i, res := range b.Snapshot.Descriptor.Resources {
+	for i, res := range b.descriptor.Resources {
 		e := res.Sallyport
 		l := StreamLine{Number: i + 1, Root: e.Root, Grade: e.Grade, Records: e.Records, Blobs: e.Blobs, BlobBytes: e.Bytes,
 			SourceCount: e.Source, Vanished: e.Vanished, AtExport: map[reconcile.Status]int64{}, Archived: -1, Restored: -1, Source: -1,
@@ -196,11 +202,25 @@ func (b *builder) streams(p *Predicate) {
 	}
 }
 
+// damaged notes that a ledger cannot be read because of what is stored, which the
+// certificate says; any other error is returned.
+func (b *builder) damaged(ledger string, err error) error {
+	f, ok := Damage(err)
+	if !ok {
+		return fmt.Errorf("%s: %w", ledger, err)
+	}
+	b.damage = append(b.damage, Finding{f.Object, ledger + ": " + f.Detail})
+	return nil
+}
+
 // atExport counts what second readings at export saw otherwise.
 func (b *builder) atExport(ctx context.Context, p *Predicate) error {
+	if b.Snapshot.Descriptor == nil {
+		return nil
+	}
 	for l, err := range b.Snapshot.Second(ctx) {
 		if err != nil {
-			return fmt.Errorf("second readings: %w", err)
+			return b.damaged("second readings", err)
 		}
 		n := b.numbers[l.Stream]
 		if n == 0 {
@@ -219,9 +239,12 @@ func (b *builder) gaps(ctx context.Context, p *Predicate) error {
 	}
 	counts := map[of]*GapCount{}
 	used := make([]int64, len(b.Waivers))
-	for l, err := range b.Snapshot.Gaps(ctx) {
+	for l, err := range b.ledger(ctx) {
 		if err != nil {
-			return fmt.Errorf("ledger of gaps: %w", err)
+			if err := b.damaged("ledger of gaps", err); err != nil {
+				return err
+			}
+			break
 		}
 		id := of{b.numbers[l.Stream], l.Code}
 		c := counts[id]
@@ -259,6 +282,14 @@ func (b *builder) gaps(ctx context.Context, p *Predicate) error {
 	return nil
 }
 
+// ledger yields the gaps of the snapshot, as far as it can be opened.
+func (b *builder) ledger(ctx context.Context) iter.Seq2[archive.GapLine, error] {
+	if b.Snapshot.Descriptor == nil {
+		return func(func(archive.GapLine, error) bool) {}
+	}
+	return b.Snapshot.Gaps(ctx)
+}
+
 // nameGap puts a gap into the annex if there is room, and else counts it.
 func (b *builder) nameGap(list *[]AnnexGap, g AnnexGap, unnamed *int64) error {
 	ok := len(*list) < maxGapLines
@@ -294,6 +325,10 @@ func (b *builder) archive(ctx context.Context, p *Predicate) error {
 	if v := b.Report.Verified; v != nil {
 		a.Content, a.ContentBytes, a.ContentWrong = v.Content, v.Bytes, len(v.Findings)
 		b.findings(v.Findings)
+	}
+	if len(b.damage) > 0 { // the verification says so too, of what it reads
+		a.Content, a.ContentWrong = Fail, a.ContentWrong+len(b.damage)
+		b.findings(b.damage)
 	}
 	all, err := b.Archive.Snapshots(ctx, b.Snapshot.Service)
 	if err != nil {

@@ -75,6 +75,12 @@ func Decide(lines []Line) (Verdict, []string) {
 	return Proven, why
 }
 
+// Damaged reports whether stored bytes, or signatures, are not what they should be: the
+// check of the archive or the reading of the snapshot's contents found something.
+func (p *Predicate) Damaged() bool {
+	return p.Archive.Integrity == Fail || p.Archive.Content == Fail
+}
+
 func lineIntegrity(a *ArchiveState) Line {
 	l := Line{ID: LineIntegrity, Outcome: a.Integrity, Required: true}
 	switch {

@@ -92,7 +92,20 @@ func (v *verifyRun) snapshot(ctx context.Context) error {
 	if err := v.leftOut(ctx); err != nil {
 		return err
 	}
-	return v.gaps(ctx)
+	if err := v.gaps(ctx); err != nil {
+		return err
+	}
+	return v.second(ctx)
+}
+
+// second makes sure that the ledger of second readings can be read.
+func (v *verifyRun) second(ctx context.Context) error {
+	for _, err := range v.Snapshot.Second(ctx) {
+		if err != nil && !v.damage("second readings", err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // gaps makes sure that the ledger of gaps has what the manifest counts.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,8 +28,9 @@ func exitTestCommand() command {
 		args: "[SERVICE...]", max: -1,
 		detail: "The newest snapshot that is complete and proven as well as the service's grade asks is tested; where there is\n" +
 			"none, the service is exported first. Without restore_to in the configuration the target is embedded: a directory, or\n" +
-			"SQLite where there are records alone. It is destroyed at the end. The exit code is 0 for proven, 4 for not proven,\n" +
-			"3 for undecided. Without arguments all services of the configuration are tested.",
+			"SQLite where there are records alone. It is destroyed at the end. The exit code is 0 for proven, 4 for not proven\n" +
+			"(5 if that is because stored bytes are damaged), 3 for undecided. Without arguments all services of the configuration\n" +
+			"are tested.",
 		uses: []flagGroup{configFlags, storeFlags, identityFlags, writerFlags},
 		flags: []cli.Flag{
 			&cli.BoolFlag{Name: "due", Usage: "test only what is due by its objectives"},
@@ -110,16 +112,19 @@ func runExitTest(ctx context.Context, i *invocation) error {
 // worst joins errors so that what is certainly wrong decides the exit code before what
 // could not be decided.
 func worst(errs []error) error {
-	var first, rest []error
+	var damaged, wrong, rest []error
 	for _, err := range errs {
 		var e *exitError
-		if errors.As(err, &e) && e.code == exitNo {
-			first = append(first, err)
-		} else {
+		switch errors.As(err, &e); {
+		case e != nil && e.code == exitIntegrity:
+			damaged = append(damaged, err)
+		case e != nil && e.code == exitNo:
+			wrong = append(wrong, err)
+		default:
 			rest = append(rest, err)
 		}
 	}
-	return errors.Join(append(first, rest...)...)
+	return errors.Join(slices.Concat(damaged, wrong, rest)...)
 }
 
 // exitTest tests one service, and tells monitoring how it ended.
@@ -144,6 +149,9 @@ func (s *session) exitTest(ctx context.Context, src source) (*exitTestResult, er
 	case verify.Proven:
 		return r, s.beat(ctx, src.service.Heartbeat.ExitTest)
 	case verify.NotProven:
+		if cert.Predicate.Damaged() {
+			return r, &exitError{code: exitIntegrity, err: fmt.Errorf("%w: not proven: stored bytes are damaged", errSaid)}
+		}
 		return r, &exitError{code: exitNo, err: fmt.Errorf("%w: not proven", errSaid)}
 	}
 	return r, &exitError{code: exitIncomplete, err: fmt.Errorf("%w: undecided", errSaid)}
@@ -178,7 +186,7 @@ func (s *session) proveExit(ctx context.Context, src source, started time.Time) 
 	if err := s.cleanUp(ctx, src.name); err != nil {
 		return nil, nil, err
 	}
-	snap, err := s.testable(ctx, src)
+	snap, damage, err := s.testable(ctx, src)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -186,8 +194,11 @@ func (s *session) proveExit(ctx context.Context, src source, started time.Time) 
 	if err != nil {
 		return nil, nil, err
 	}
-	report, err := s.restoreAndCompare(ctx, src, snap)
-	if err != nil {
+	var report *verify.ExitReport
+	if damage != nil {
+		s.note("%s cannot be opened: %s", snap.Run, visible(damage.String()))
+		report = verify.Unreadable("none", *damage, s.stressed(src), started, time.Now())
+	} else if report, err = s.restoreAndCompare(ctx, src, snap); err != nil {
 		return nil, nil, err
 	}
 	if v := report.Verified; v != nil && (v.Content == verify.Pass || v.Content == verify.Fail) {
@@ -260,6 +271,11 @@ func (s *session) checkService(ctx context.Context, service string) (*verify.Che
 	return r, err
 }
 
+// stressed reports whether the source is not to be contacted.
+func (s *session) stressed(src source) bool {
+	return s.c.Bool("stressed") || src.service.ExitTest.Stressed
+}
+
 // restoreAndCompare runs the test itself.
 func (s *session) restoreAndCompare(ctx context.Context, src source, snap *archive.Snapshot) (report *verify.ExitReport, err error) {
 	place, err := s.place(ctx, src, snap)
@@ -281,7 +297,7 @@ func (s *session) restoreAndCompare(ctx context.Context, src source, snap *archi
 	if t.Withhold, err = s.withhold(ctx, src.name, open); err != nil {
 		return nil, err
 	}
-	if !s.c.Bool("stressed") && !src.service.ExitTest.Stressed {
+	if !s.stressed(src) {
 		t.Source = func(ctx context.Context) (exporters.Exporter, error) { return s.open(ctx, src) }
 	}
 	if err := os.MkdirAll(t.TempDir, 0o700); err != nil {

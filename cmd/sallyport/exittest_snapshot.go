@@ -44,41 +44,54 @@ func suffices(m *archive.Manifest, want archive.Grade) bool {
 
 // testable returns the newest good snapshot of a service whose grade suffices, unlocked.
 // Where there is none the service is exported first, if this host may and the source is
-// not to be left alone.
-func (s *session) testable(ctx context.Context, src source) (*archive.Snapshot, error) {
+// not to be left alone. A snapshot that is damaged where it says what it holds comes back
+// closed, with the damage.
+func (s *session) testable(ctx context.Context, src source) (snap *archive.Snapshot, damage *verify.Finding, err error) {
 	all, err := s.archive.Snapshots(ctx, src.name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, d := range slices.Backward(all.All) {
 		good, err := s.good(ctx, src, d)
+		if f, ok := verify.Damage(err); ok {
+			return &archive.Snapshot{Decision: d, Service: src.name}, &f, nil
+		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if good && suffices(d.Manifest, requiredGrade(src)) {
-			return s.openSnapshot(ctx, src.name, d)
+			return s.openDamaged(ctx, src, d)
 		}
 	}
 	why := fmt.Sprintf("no complete snapshot of %s is proven as %s or better", src.name, requiredGrade(src))
 	switch {
-	case s.c.Bool("stressed") || src.service.ExitTest.Stressed:
-		return nil, &exitError{code: exitIncomplete, err: errors.New(why), hint: "a stressed test exports nothing; run sallyport export " + src.name}
+	case s.stressed(src):
+		return nil, nil, &exitError{code: exitIncomplete, err: errors.New(why), hint: "a stressed test exports nothing; run sallyport export " + src.name}
 	case s.config.Role == config.Verifier || s.config.Role == config.Keeper:
-		return nil, &exitError{code: exitIncomplete, err: errors.New(why), hint: "run sallyport export " + src.name + " on the exporter"}
+		return nil, nil, &exitError{code: exitIncomplete, err: errors.New(why), hint: "run sallyport export " + src.name + " on the exporter"}
 	}
 	s.note("%s: exporting first", why)
 	r, err := s.export(ctx, src)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if all, err = s.archive.Snapshots(ctx, src.name); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	d, err := all.Find(string(r.Snapshot))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return s.openSnapshot(ctx, src.name, d)
+	return s.openDamaged(ctx, src, d)
+}
+
+// openDamaged opens a snapshot, or says what of it is damaged.
+func (s *session) openDamaged(ctx context.Context, src source, d *archive.Decision) (*archive.Snapshot, *verify.Finding, error) {
+	snap, err := s.openSnapshot(ctx, src.name, d)
+	if f, ok := verify.Damage(err); ok {
+		return &archive.Snapshot{Decision: d, Service: src.name}, &f, nil
+	}
+	return snap, nil, err
 }
 
 // good reports whether a snapshot counts as a backup: it is complete, or the owner
