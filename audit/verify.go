@@ -412,9 +412,25 @@ func (v *verification) leaf(h tlog.Hash, pins map[int64][]archive.Checkpoint) er
 			v.find(c.name, "is signed and contradicts the entries")
 		default:
 			v.report.Checkpoints++
+			if c.tree.N < v.report.Head.Size { // whose tiles are looked at one by one
+				v.complete(c.tree.N)
+			}
 		}
 	}
 	return nil
+}
+
+// complete finds the partial tiles that an older checkpoint was published with and that
+// are not there. Full ones are missed where they are compared.
+func (v *verification) complete(size int64) {
+	for level, rest := entryLevel, size; rest > 0; level++ {
+		if t := (tlog.Tile{H: tileHeight, L: level, N: rest / tileWidth, W: int(rest % tileWidth)}); t.W > 0 && !slices.Contains(v.there[place{level, t.N}], t.W) {
+			v.find(v.r.s.tileName(t), "is missing")
+		}
+		if level != entryLevel {
+			rest /= tileWidth
+		}
+	}
 }
 
 // push adds a hash to a level of tiles.

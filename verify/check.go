@@ -21,7 +21,7 @@ import (
 )
 
 // A Check checks an archive without any key: every name, every signature, the chain of
-// snapshots, and every stored byte.
+// snapshots, the audit logs, and every stored byte.
 type Check struct {
 	Archive  *archive.Archive
 	Service  string                  // empty means all
@@ -51,6 +51,7 @@ type CheckReport struct {
 	Findings  []Finding       `json:"findings"`
 	Notes     []string        `json:"notes"` // what is not wrong, and good to know
 	Services  []ServiceReport `json:"services"`
+	Logs      []LogReport     `json:"logs"` // audit logs, by name
 	Objects   int64           `json:"objects"`
 	Packs     int64           `json:"packs"`
 	PacksRead int64           `json:"packs_read"`
@@ -113,11 +114,14 @@ type checkRun struct {
 	found  map[Finding]bool // true for what is certain: bytes that were read and are wrong
 	done   int64
 	total  int64
+
+	audited map[string]*checkedLog               // by log
+	present map[string]map[dataset.Hash]struct{} // by service: documents that are there and whole
 }
 
 func newCheckRun(c Check) *checkRun {
-	return &checkRun{Check: c, found: map[Finding]bool{},
-		report: &CheckReport{Findings: []Finding{}, Notes: []string{}, Services: []ServiceReport{}}}
+	return &checkRun{Check: c, found: map[Finding]bool{}, audited: map[string]*checkedLog{}, present: map[string]map[dataset.Hash]struct{}{},
+		report: &CheckReport{Findings: []Finding{}, Notes: []string{}, Services: []ServiceReport{}, Logs: []LogReport{}}}
 }
 
 // find records what looks wrong.
@@ -168,6 +172,9 @@ func (c *checkRun) all(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := c.logs(ctx, inv); err != nil {
+		return err
+	}
 	for service := range c.Pins {
 		if !slices.Contains(inv.services(), service) && (c.Service == "" || c.Service == service) {
 			c.report.Freshness = Fail
@@ -182,7 +189,7 @@ type inventory struct {
 	byService map[string]*serviceObjects
 	sigs      map[dataset.Hash][]archive.Info // of the store document
 	probe     bool
-	audit     int64 // objects of audit logs
+	logs      map[string]int // objects of audit logs
 }
 
 type serviceObjects struct {
@@ -203,7 +210,7 @@ func (inv *inventory) services() []string {
 // inventory lists the whole store. What has no name of ours, and what was written
 // twice, is a finding.
 func (c *checkRun) inventory(ctx context.Context) (*inventory, error) {
-	inv := &inventory{byService: map[string]*serviceObjects{}, sigs: map[dataset.Hash][]archive.Info{}}
+	inv := &inventory{byService: map[string]*serviceObjects{}, sigs: map[dataset.Hash][]archive.Info{}, logs: map[string]int{}}
 	for info, err := range c.Archive.Store.List(ctx, "") {
 		if err != nil {
 			return nil, fmt.Errorf("list store: %w", err)
@@ -213,6 +220,10 @@ func (c *checkRun) inventory(ctx context.Context) (*inventory, error) {
 		switch {
 		case n.Class == archive.Junk:
 			c.find(info.Name, "is nothing that belongs into a store")
+			continue
+		case n.Class == archive.AuditObject: // the log itself says what is wrong with it
+			log, _, _ := strings.Cut(strings.TrimPrefix(info.Name, "audit/"), "/")
+			inv.logs[log]++
 			continue
 		case info.Marker:
 			c.find(info.Name, "was deleted: the bucket has a delete marker, version %s", info.Version)
@@ -233,8 +244,6 @@ func (inv *inventory) add(n archive.Name, info archive.Info) {
 			inv.sigs[n.Document] = append(inv.sigs[n.Document], info)
 		case archive.ProbeObject:
 			inv.probe = true
-		case archive.AuditObject:
-			inv.audit++
 		}
 		return
 	}
@@ -281,9 +290,6 @@ func (c *checkRun) storeDocument(ctx context.Context, inv *inventory) error {
 		if string(text) != archive.ProbeText {
 			c.find(archive.ProbeName, "is damaged")
 		}
-	}
-	if inv.audit > 0 {
-		c.note("%d objects of audit logs are not checked here", inv.audit)
 	}
 	return nil
 }
@@ -365,6 +371,10 @@ func (c *checkRun) service(ctx context.Context, inv *inventory, service string) 
 		return err
 	}
 	c.report.Services = append(c.report.Services, s.report)
+	c.present[service] = map[dataset.Hash]struct{}{}
+	for h := range s.docs {
+		c.present[service][h] = struct{}{}
+	}
 	return nil
 }
 

@@ -16,6 +16,8 @@ import (
 
 	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/archive/archivetest"
+	"github.com/dwp/sallyport/audit"
+	"github.com/dwp/sallyport/crypto"
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/verify"
 )
@@ -24,16 +26,22 @@ import (
 var exhaustive = os.Getenv("SALLYPORT_EXHAUSTIVE") != ""
 
 // A reference is an archive with something of everything: two services, three
-// snapshots and an expired one in the first, an aborted run and one that is open.
+// snapshots and an expired one in the first, an aborted run and one that is open, and an
+// audit log about the first.
 type reference struct {
-	world *archivetest.World
-	store *archivetest.Memory
-	pins  map[string][]verify.Pin
-	older *archivetest.Memory // the store before its last snapshot
-	names []string
+	world   *archivetest.World
+	store   *archivetest.Memory
+	pins    map[string][]verify.Pin
+	older   *archivetest.Memory // the store before its last snapshot
+	names   []string
+	auditor *crypto.Signer // of checkpoints
+	state   string         // of the audit log
 }
 
-const service = "case-files"
+const (
+	service = "case-files"
+	logName = "exporter-host1"
+)
 
 func newReference(t testing.TB, objects int) *reference {
 	t.Helper()
@@ -45,6 +53,7 @@ func newReference(t testing.TB, objects int) *reference {
 		t.Fatal(err)
 	}
 	r.world.PackSize = 8 << 10
+	r.keepLog(t)
 	content, state := smallContent(7, objects), t.TempDir()
 	var first *archive.Decision
 	for i := range 4 {
@@ -59,15 +68,13 @@ func newReference(t testing.TB, objects int) *reference {
 			}
 			r.older = r.store.Clone()
 		}
-		d, err := r.world.Export(ctx, service, state, content)
-		if err != nil {
-			t.Fatal(err)
-		}
+		d := r.export(t, state, content)
 		if i == 0 {
 			first = d
 		}
 		content = content.Changed(uint64(i))
 	}
+	r.publish(t, 3) // nothing names the newest checkpoint
 	if _, err := r.world.Export(ctx, "payroll", t.TempDir(), smallContent(8, objects/4)); err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +93,72 @@ func newReference(t testing.TB, objects int) *reference {
 		r.pins[s.Service] = s.Heads
 	}
 	return r
+}
+
+// keepLog lets a key sign checkpoints.
+func (r *reference) keepLog(t testing.TB) {
+	t.Helper()
+	private, public, err := crypto.GenerateSigningKey("auditor")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.auditor, err = crypto.ParseSigner(private); err != nil {
+		t.Fatal(err)
+	}
+	allowed := `auditor namespaces="sallyport-checkpoint" ` + public
+	for _, s := range r.world.Archive.Trust.Signers() {
+		allowed += s.String() + "\n"
+	}
+	if r.world.Archive.Trust, err = crypto.ParseAllowedSigners([]byte(allowed), "allowed_signers"); err != nil {
+		t.Fatal(err)
+	}
+	r.state = t.TempDir()
+}
+
+// publish appends n events about nothing, and those given, to the audit log.
+func (r *reference) publish(t testing.TB, n int, events ...audit.Event) archive.Checkpoint {
+	t.Helper()
+	l, err := audit.Open(audit.Options{Store: r.world.Archive.Store, StoreID: r.world.Archive.ID, Name: logName, Signer: r.auditor, Trust: r.world.Archive.Trust, State: r.state})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range n {
+		events = append(events, audit.NewEvent(audit.Refusal, audit.Fact, time.Now()))
+	}
+	for _, e := range events {
+		if err := l.Append(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	head, err := l.Publish(t.Context())
+	if err := errors.Join(err, l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return head
+}
+
+// export makes a snapshot that names a checkpoint of the audit log, which says that it was
+// made.
+func (r *reference) export(t testing.TB, state string, c archivetest.Content) *archive.Decision {
+	t.Helper()
+	intent := audit.NewEvent(audit.Export, audit.Intent, time.Now())
+	intent.Service = service
+	head := r.publish(t, 2, intent)
+	run, err := archive.Begin(t.Context(), r.world.Archive, r.world.Options(service, state))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := archivetest.Fill(t.Context(), run, c); err != nil {
+		t.Fatal(err)
+	}
+	d, err := run.Commit(t.Context(), archive.Summary{Log: &head})
+	if err != nil {
+		t.Fatal(err)
+	}
+	result := audit.ResultOf(intent, audit.Success, time.Now())
+	result.Run, result.Document = d.Run, d.Hash
+	r.publish(t, 0, result)
+	return d
 }
 
 // smallContent is content of which no object of the store is much longer than others.
@@ -147,6 +220,8 @@ func named(f verify.Finding, object string) bool {
 		return true
 	case n.Class == archive.SignatureObject:
 		return strings.Contains(f.Detail, "no valid signature")
+	case n.Class == archive.AuditObject && strings.HasSuffix(object, ".sig"):
+		return strings.Contains(f.Detail, "is not validly signed")
 	case n.Class == archive.IntentObject:
 		return strings.Contains(f.Detail, "intent of its run") || strings.Contains(f.Detail, "whose intent is missing")
 	case n.Class == archive.DecisionObject:
@@ -203,7 +278,11 @@ func damaged(t *testing.T, do damage) {
 	r := newReference(t, 500)
 	total, longest := 0, 0
 	var ends []int
+	var audited []string
 	for _, n := range r.names {
+		if archive.ParseName(n).Class == archive.AuditObject {
+			audited = append(audited, n)
+		}
 		total += len(r.store.Bytes(n))
 		longest = max(longest, len(r.store.Bytes(n)))
 		ends = append(ends, total)
@@ -219,6 +298,14 @@ func damaged(t *testing.T, do damage) {
 		st.Put(name, do(r.store.Bytes(name), i-(ends[k]-len(r.store.Bytes(name)))))
 		if err := r.found(t.Context(), st, nil, name); err != nil {
 			t.Errorf("byte %d: %v", i, err)
+		}
+	}
+	for range 10 {
+		name := audited[rand.IntN(len(audited))]
+		st := r.store.Clone()
+		st.Put(name, do(r.store.Bytes(name), rand.IntN(len(r.store.Bytes(name)))))
+		if err := r.found(t.Context(), st, nil, name); err != nil {
+			t.Error(err)
 		}
 	}
 	each(t, longest, 20, func(at int) error { return r.allDamaged(t.Context(), do, at) })
@@ -283,8 +370,11 @@ func TestOverwrittenAndAppendedBytesAreFoundWithoutAKey(t *testing.T) {
 // because what is left is what a run leaves that died, or what was never expired. The
 // list is as short as the format allows:
 //
-//   - the decision of the newest snapshot, or of an aborted run: the run looks as if it
-//     were open. The newest snapshot's is found with a pin.
+//   - the decision of an aborted run, or of the newest snapshot if no audit log says that
+//     it was made: the run looks as if it were open. The newest snapshot's is found with a
+//     pin.
+//   - a checkpoint of an audit log: the writer may have died before it. What it covers is
+//     there, or found by a later one that a manifest names.
 //   - an expiry record, unless the packs of its snapshot were collected: the snapshot
 //     looks as if it were kept. (Without its signature it is found.)
 //   - a pack, list, sealed key or key statement that no snapshot names, and the
@@ -297,14 +387,16 @@ func (r *reference) undetectable(name string) bool {
 		return !r.mentioned(dataset.Sum(r.store.Bytes(name)), name)
 	case archive.ExpiryObject, archive.ProbeObject:
 		return true
+	case archive.AuditObject:
+		return strings.Contains(name, "/checkpoints/")
 	}
 	return r.unneeded(name)
 }
 
-// mentioned reports whether any other document names a hash.
+// mentioned reports whether any other document, or an audit log, names a hash.
 func (r *reference) mentioned(h dataset.Hash, but string) bool {
 	return slices.ContainsFunc(r.names, func(name string) bool {
-		return name != but && strings.HasSuffix(name, ".json") && strings.Contains(string(r.store.Bytes(name)), h.String())
+		return name != but && (strings.HasSuffix(name, ".json") || strings.Contains(name, "/tile/entries/")) && strings.Contains(string(r.store.Bytes(name)), h.String())
 	})
 }
 
@@ -361,8 +453,8 @@ func TestEveryDeletedObjectIsFoundWithoutAKey(t *testing.T) {
 			t.Errorf("deleted: %v", err)
 		}
 	}
-	// One head a service, one abort; one expiry; one open run's keys.
-	if silent[archive.DecisionObject] != 3 || silent[archive.ExpiryObject] > 1 {
+	// The head of the service without a log, one abort; one expiry; one open run's keys.
+	if silent[archive.DecisionObject] != 2 || silent[archive.ExpiryObject] > 1 {
 		t.Errorf("deletions that nobody can find: %v", silent)
 	}
 	for service, pins := range r.pins {

@@ -178,6 +178,7 @@ func (s *serviceRun) record(name string) {
 		Predicate           struct {
 			Store, Service, Run string
 			Annex               struct{ SHA256 dataset.Hash }
+			Archive             struct{ Log *archive.Checkpoint }
 		}
 	}
 	if err := json.Unmarshal(doc, &about); err != nil {
@@ -191,6 +192,7 @@ func (s *serviceRun) record(name string) {
 	}
 	of(cmp.Or(about.Store, about.Predicate.Store), string(s.Archive.ID), "store")
 	of(cmp.Or(about.Service, about.Predicate.Service), s.name, "service")
+	s.pin(about.Predicate.Archive.Log, name)
 	if annex := cmp.Or(about.Annex, about.Predicate.Annex.SHA256); !annex.IsZero() && !s.Bundle { // annexes do not travel
 		if at := archive.AnnexNameOf(s.name, annex); s.objects.names[at].Name == "" {
 			s.find(at, "is missing (named by %s)", name)
@@ -211,6 +213,7 @@ func (s *serviceRun) accept(d parsedDocument) {
 	case d.Manifest != nil:
 		s.decisions[d.hash] = &archive.Decision{Run: n.Run, Hash: d.hash, Manifest: d.Manifest, Doc: s.docs[d.hash]}
 		s.manifests[n.Run] = d.hash
+		s.pin(d.Manifest.Log, d.name)
 	case d.Abort != nil:
 		s.report.Aborted++
 		s.intent(d.name, d.Abort.Run, d.Abort.Intent)

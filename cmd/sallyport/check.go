@@ -16,7 +16,7 @@ import (
 
 func checkCommand() command {
 	return command{
-		name: "check", summary: "check the archive without any key: names, signatures, the chain of snapshots, every byte",
+		name: "check", summary: "check the archive without any key: names, signatures, the chain of snapshots, the audit logs, every byte",
 		args: "[SNAPSHOT...]", max: -1,
 		detail: "With snapshots, only their packs are read; everything else is always checked. The heads that a check\n" +
 			"accepts are remembered: a later check fails if the store shows an older state.",
@@ -166,6 +166,14 @@ func (s *session) printCheck(r *verify.CheckReport, findings []verify.Finding) {
 	}
 	for _, svc := range r.Services {
 		s.printf("%s: %s, %s\n", svc.Service, count(len(svc.Snapshots), "snapshot"), count(len(svc.Heads), "head"))
+	}
+	for _, l := range r.Logs {
+		if l.Size > 0 { // else a finding says why
+			s.printf("audit log %s: %s, %s; root %s\n", l.Log, count(int(l.Size), "event"), count(l.Checkpoints, "checkpoint"), l.Root)
+		}
+		if l.Unmatched > 0 {
+			s.printf("audit log %s: %s without a result: an act that died, or goes on\n", l.Log, count(l.Unmatched, "intent"))
+		}
 	}
 	verdict := "intact"
 	if len(findings) > 0 {

@@ -92,7 +92,8 @@ func (s *session) verify(ctx context.Context, ref string) (*verify.VerifyReport,
 	return r, nil
 }
 
-// countersign stores the outcome of a verification, signed, if this host is a verifier.
+// countersign stores the outcome of a verification, signed, if this host is a verifier,
+// and records that it did.
 func (s *session) countersign(ctx context.Context, snap *archive.Snapshot, r *verify.VerifyReport) error {
 	tags := s.c.StringSlice("tag")
 	var k *crypto.Signer
@@ -108,9 +109,13 @@ func (s *session) countersign(ctx context.Context, snap *archive.Snapshot, r *ve
 	case !may:
 		return nil
 	}
-	if _, err := verify.WriteVerified(ctx, s.archive, k, snap, r, tags, time.Now()); err != nil {
+	record, err := verify.WriteVerified(ctx, s.archive, k, snap, r, tags, time.Now())
+	if err != nil {
 		return fmt.Errorf("countersign: %w", err)
 	}
+	e := audit.NewEvent(audit.Verify, audit.Fact, time.Now())
+	e.Service, e.Run, e.Document, e.Code = snap.Service, snap.Run, record, "countersigned" // so that the record is missed if it goes
+	s.logEvent(ctx, e)
 	s.detail("countersigned %s@%s: %s", snap.Service, snap.Run, r.Content)
 	return nil
 }
