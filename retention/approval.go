@@ -149,8 +149,9 @@ func (o *Office) Approvals(ctx context.Context, p *SignedPlan) (list []Approval,
 	return list, refused, nil
 }
 
-// approved fails with a *[PolicyError] unless enough people approved a plan.
-func (o *Office) approved(ctx context.Context, p *SignedPlan) ([]Approval, error) {
+// approved fails with a *[PolicyError] unless enough people approved a plan. beyond says
+// why they must have confirmed it too; it is empty if they need not.
+func (o *Office) approved(ctx context.Context, p *SignedPlan, beyond string) ([]Approval, error) {
 	list, refused, err := o.Approvals(ctx, p)
 	if err != nil {
 		return nil, err
@@ -166,8 +167,8 @@ func (o *Office) approved(ctx context.Context, p *SignedPlan) ([]Approval, error
 	if n[First] < p.Approvals {
 		return nil, refuse("not-approved", "the plan needs %d approvals and has %d%s", p.Approvals, n[First], why)
 	}
-	if p.Confirm && n[Second] < p.Approvals {
-		return nil, refuse("not-confirmed", "the plan is larger than the limits allow, so %d people must confirm it with the number of items; %d did%s", p.Approvals, n[Second], why)
+	if beyond != "" && n[Second] < p.Approvals {
+		return nil, refuse("not-confirmed", "the plan is larger than the limits allow: %s; so %d people must confirm it with the number of items, and %d did%s", beyond, p.Approvals, n[Second], why)
 	}
 	return list, nil
 }

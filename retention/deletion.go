@@ -120,7 +120,7 @@ func (d *Deletion) Report() string {
 	line("Deletion at the source of %s", d.Service)
 	line("")
 	line("Plan %s of %d items, carried out from %s to %s.", d.Plan, d.Planned, stamp(d.Started.Time), stamp(d.Ended.Time))
-	for _, f := range []Fate{Deleted, Gone, Absent, Changed, Retained, Held, Stays, Failed} {
+	for _, f := range Fates {
 		if n := d.Fates[f]; n > 0 {
 			line("  %d %s", n, fateText[f])
 		}
@@ -154,7 +154,8 @@ func (d *Deletion) Report() string {
 var fateText = map[Fate]string{
 	Deleted: "deleted", Gone: "asked for without an answer, and gone", Absent: "gone already", Changed: "changed since they were archived, and left alone",
 	Retained: "under a lock or hold of the source, and left alone", Held: "under a legal hold, and left alone",
-	Stays: "left alone, because an older version would have come back", Failed: "failed",
+	Stays:   "left alone, because an older version would have come back",
+	Refused: "refused by the source, and left alone", Failed: "failed",
 }
 
 func reasonsText(reasons []Reason) string {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/dataset"
@@ -27,8 +29,15 @@ const (
 	Retained Fate = "retained" // the source holds it under a lock or hold: it stays
 	Held     Fate = "held"     // a hold of the archive, placed since the plan was made: it stays
 	Stays    Fate = "stays"    // without it an older version that stays would come back
+	Refused  Fate = "refused"  // the source's own rules keep it: others refer to it, a trigger forbids it
 	Failed   Fate = "failed"   // the source failed; it is tried again when the plan is applied again
 )
+
+// Fates lists them in the order in which people are told of them.
+var Fates = []Fate{Deleted, Gone, Absent, Changed, Retained, Held, Stays, Refused, Failed}
+
+// settled reports whether the item is not tried again when the plan is applied again.
+func (f Fate) settled() bool { return f != "" && f != Refused && f != Failed }
 
 // gone reports whether the source should not have the item any more.
 func (f Fate) gone() bool { return f == Deleted || f == Gone || f == Absent }
@@ -79,7 +88,7 @@ func (o *Office) ledgers(ctx context.Context, service string) ([]Ledger, error) 
 // durable before the next act: an item is written down as tried before its deletion, and
 // with its fate after. It names items by number, so it holds nothing of the source.
 type book struct {
-	journal *durable.Journal
+	journal *durable.Journal // nil in a rehearsal, of which nothing is written down
 	tried   map[int]bool
 	fates   map[int]Fate
 }
@@ -97,7 +106,7 @@ func openBook(d *durable.Dir, plan dataset.Hash, items int) (*book, error) {
 			return fmt.Errorf("%w: item %q", durable.ErrDamaged, number)
 		case kind == "try" && fate == "":
 			b.tried[n] = true
-		case kind == "end" && slices.Contains([]Fate{Deleted, Gone, Absent, Changed, Retained, Held, Stays, Failed}, Fate(fate)):
+		case kind == "end" && slices.Contains(Fates, Fate(fate)):
 			b.fates[n] = Fate(fate)
 		default:
 			return fmt.Errorf("%w: %q", durable.ErrDamaged, line)
@@ -111,8 +120,10 @@ func (b *book) try(n int) error {
 	if b.tried[n] {
 		return nil
 	}
-	if err := b.journal.Append(fmt.Appendf(nil, "try %d", n)); err != nil {
-		return fmt.Errorf("nothing was deleted: %w", err)
+	if b.journal != nil {
+		if err := b.journal.Append(fmt.Appendf(nil, "try %d", n)); err != nil {
+			return fmt.Errorf("nothing was deleted: %w", err)
+		}
 	}
 	b.tried[n] = true
 	return nil
@@ -123,33 +134,77 @@ func (b *book) end(n int, f Fate) error {
 		return nil
 	}
 	b.fates[n] = f
+	if b.journal == nil {
+		return nil
+	}
 	return b.journal.Append(fmt.Appendf(nil, "end %d %s", n, f))
 }
 
-// adopt takes over from the store what another host wrote down about the plan.
-func (o *Office) adopt(ctx context.Context, p *SignedPlan, b *book) error {
+// copied returns a book for a rehearsal.
+func (b *book) copied() *book { return &book{nil, maps.Clone(b.tried), maps.Clone(b.fates)} }
+
+// adopt takes over from the store what another host wrote down about the plan. It returns
+// what this host knows and the store does not, because a run was cut short in between.
+func (o *Office) adopt(ctx context.Context, p *SignedPlan, b *book) (unpublished []LedgerLine, err error) {
 	entries, err := o.ledgers(ctx, p.Service)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	slices.SortFunc(entries, func(x, y Ledger) int { return x.Written.Compare(y.Written.Time) })
+	slices.SortStableFunc(entries, func(x, y Ledger) int { return x.Written.Compare(y.Written.Time) })
+	published := map[int]Fate{}
 	for _, l := range entries {
 		if l.Plan != p.Hash || l.Intent() {
 			continue
 		}
 		var lines []LedgerLine
 		if err := o.annex(ctx, p.Service, l.Annex, &lines); err != nil {
-			return fmt.Errorf("ledger: %w", err)
+			return nil, fmt.Errorf("ledger: %w", err)
 		}
 		for _, line := range lines {
-			if _, known := b.fates[line.Item]; known {
-				continue
-			}
 			if line.Item < 0 || line.Item >= int(p.Counts.Items) {
-				return &archive.IntegrityError{Name: "ledger of plan " + p.Hash.String(), Err: errors.New("is about items that the plan does not have")}
+				return nil, &archive.IntegrityError{Name: "ledger of plan " + p.Hash.String(), Err: errors.New("is about items that the plan does not have")}
 			}
-			b.fates[line.Item] = line.Fate
+			if line.Fate.settled() || !published[line.Item].settled() {
+				published[line.Item] = line.Fate
+			}
 		}
 	}
-	return nil
+	for n, f := range published {
+		if !b.fates[n].settled() {
+			b.fates[n] = f
+		}
+	}
+	for n := range int(p.Counts.Items) {
+		if f := b.fates[n]; f.settled() && published[n] != f {
+			unpublished = append(unpublished, LedgerLine{n, f, "by a run that was cut short"})
+		}
+	}
+	return unpublished, nil
+}
+
+// Recent sums up what was deleted at the source of a service since a moment, by the
+// ledgers: how many items, and which share of their streams, as the sum of the shares of
+// the plans that deleted anything. The plan of a hash is left out.
+func (o *Office) Recent(ctx context.Context, service string, since time.Time, but dataset.Hash) (items int64, share int, err error) {
+	entries, err := o.ledgers(ctx, service)
+	if err != nil {
+		return 0, 0, err
+	}
+	per := map[dataset.Hash]int64{}
+	for _, l := range entries {
+		if l.Plan != but && !l.Written.Before(since) {
+			per[l.Plan] += l.Fates[Deleted] + l.Fates[Gone]
+		}
+	}
+	plans, err := o.Plans(ctx, service)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, p := range plans {
+		if n := per[p.Hash]; n > 0 {
+			items += n
+			share += p.Counts.Share
+		}
+	}
+	return items, share, nil
 }

@@ -110,9 +110,13 @@ func (p *Planner) Plan(ctx context.Context, s *archive.Snapshot, proof *Proof) (
 		return none, nil, nil, err
 	}
 	counts := sel.Count(streams)
+	beyond, err := p.beyond(ctx, s.Service, p.Limits, counts, now, none)
+	if err != nil {
+		return none, nil, nil, err
+	}
 	plan := &PurgePlan{head: head{planFormat, p.Archive.ID, s.Service}, Planned: archive.At(now), Expires: archive.At(now.Add(planLife)),
 		Run: s.Run, Manifest: s.Hash, Certificate: proof.Certificate, Counts: counts, Approvals: p.Approvals,
-		Confirm: p.Limits.Exceeds(counts), Packs: packs, Annex: annex}
+		Confirm: beyond != "", Packs: packs, Annex: annex}
 	if !p.KeepUntil.IsZero() {
 		plan.KeepUntil = archive.At(p.KeepUntil)
 	}
@@ -121,6 +125,19 @@ func (p *Planner) Plan(ctx context.Context, s *archive.Snapshot, proof *Proof) (
 		return none, nil, nil, fmt.Errorf("store plan: %w", err)
 	}
 	return h, plan, sel, nil
+}
+
+// beyond says why a plan needs a second round of approvals; "" if it needs none. What was
+// deleted by the plan of a hash is not counted twice.
+func (o *Office) beyond(ctx context.Context, service string, l Limits, c Counts, now time.Time, but dataset.Hash) (string, error) {
+	if l.Period == 0 {
+		return l.exceeded(c, 0, 0), nil
+	}
+	items, share, err := o.Recent(ctx, service, now.Add(-l.Period), but)
+	if err != nil {
+		return "", fmt.Errorf("what was deleted before: %w", err)
+	}
+	return l.exceeded(c, items, share), nil
 }
 
 // choose looks for every reason not to plan, and selects.

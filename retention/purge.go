@@ -23,11 +23,16 @@ type Purger struct {
 	Memory  Memory
 	Proof   *Proof        // of the plan's certificate, verified by the caller
 	Within  time.Duration // how old the certificate may be
+	Limits  Limits        // beyond which a second round of approvals is needed; the zero Limits leave it to the plan
 	OneHost bool          // see [Planner]
 
 	// Source opens a view of the source. It is opened once to delete, and once more to
 	// look whether what was deleted is gone.
 	Source func(ctx context.Context) (exporters.Exporter, error)
+
+	// Expect, if not zero, is the [Purged.Hash] of a rehearsal. Unless a rehearsal says
+	// the same now, nothing is deleted.
+	Expect dataset.Hash
 
 	State  string                       // private directory, for the book of what was tried
 	Batch  int                          // items between two looks at holds and entries of the ledger; 0 means 100
@@ -62,16 +67,72 @@ func (p *Purged) Done() bool {
 // *[PolicyError] says that nothing was deleted. Cut short at any moment, it goes on when
 // it is called again: no item is deleted twice, and the book says what became of each.
 func (p *Purger) Apply(ctx context.Context, plan *SignedPlan) (out *Purged, err error) {
-	out = &Purged{Plan: plan, Fates: map[Fate]int64{}, Kinds: map[ItemKind]int64{}, Started: p.now()}
-	manifest, err := p.mayApply(ctx, plan)
+	run, err := p.begin(ctx, plan)
 	if err != nil {
 		return nil, err
 	}
-	if out.Approvals, err = p.approved(ctx, plan); err != nil {
+	defer func() { err = errors.Join(err, run.book.journal.Close()) }()
+	if !p.Expect.IsZero() {
+		would, err := run.rehearse(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if h := would.Hash(); h != p.Expect {
+			return nil, refuse("stale-plan", "what would be done now (%s) is not what was shown (%s)", h, p.Expect)
+		}
+	}
+	out = run.purged()
+	err = run.settle(ctx)
+	if err == nil {
+		err = run.delete(ctx)
+	}
+	run.report(out)
+	if err != nil {
+		return out, err
+	}
+	out.Absence = run.absence(ctx)
+	out.Ended = p.now()
+	return out, nil
+}
+
+// Rehearse says what Apply would do now. It asks the source of every item, as Apply does,
+// and deletes nothing. It fails as Apply would, and with a *[PolicyError] if this kind of
+// source cannot be asked.
+func (p *Purger) Rehearse(ctx context.Context, plan *SignedPlan) (out *Purged, err error) {
+	run, err := p.begin(ctx, plan)
+	if err != nil {
 		return nil, err
 	}
-	body, err := p.Body(ctx, plan)
+	defer func() { err = errors.Join(err, run.book.journal.Close()) }()
+	return run.rehearse(ctx)
+}
+
+// begin looks for every reason not to delete, and opens the book of the plan. Its journal
+// is to be closed.
+func (p *Purger) begin(ctx context.Context, plan *SignedPlan) (run *purgeRun, err error) {
+	run = &purgeRun{Purger: p, plan: plan, started: p.now(), details: map[int]string{}}
+	now, err := storeTime(ctx, p.Archive.Store)
 	if err != nil {
+		return nil, err
+	}
+	manifest, err := p.mayApply(ctx, plan, now)
+	if err != nil {
+		return nil, err
+	}
+	run.endpoints = manifest.Endpoints
+	beyond := ""
+	if p.Limits != (Limits{}) {
+		if beyond, err = p.beyond(ctx, plan.Service, p.Limits, plan.Counts, now, plan.Hash); err != nil {
+			return nil, err
+		}
+	}
+	if beyond == "" && plan.Confirm {
+		beyond = "it was when it was made"
+	}
+	if run.approvals, err = p.approved(ctx, plan, beyond); err != nil {
+		return nil, err
+	}
+	if run.body, err = p.Body(ctx, plan); err != nil {
 		return nil, err
 	}
 	dir, err := durable.OpenPrivate(p.State)
@@ -79,32 +140,18 @@ func (p *Purger) Apply(ctx context.Context, plan *SignedPlan) (out *Purged, err 
 		return nil, fmt.Errorf("book of the purge: %w", err)
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
-	b, err := openBook(dir, plan.Hash, len(body.Items))
-	if err != nil {
+	if run.book, err = openBook(dir, plan.Hash, len(run.body.Items)); err != nil {
 		return nil, fmt.Errorf("book of the purge: %w", err)
 	}
-	defer func() { err = errors.Join(err, b.journal.Close()) }()
-	if err := p.adopt(ctx, plan, b); err != nil {
-		return nil, err
+	if run.unpublished, err = p.adopt(ctx, plan, run.book); err != nil {
+		return nil, errors.Join(err, run.book.journal.Close())
 	}
-	run := &purgeRun{Purger: p, plan: plan, endpoints: manifest.Endpoints, body: body, book: b, details: map[int]string{}}
-	if err := run.delete(ctx); err != nil {
-		run.report(out)
-		return out, err
-	}
-	run.report(out)
-	out.Absence = run.absence(ctx)
-	out.Ended = p.now()
-	return out, nil
+	return run, nil
 }
 
 // mayApply looks for every reason not to delete, but for missing approvals. It returns the
 // manifest of the snapshot that holds what is deleted.
-func (p *Purger) mayApply(ctx context.Context, plan *SignedPlan) (*archive.Manifest, error) {
-	now, err := storeTime(ctx, p.Archive.Store)
-	if err != nil {
-		return nil, err
-	}
+func (p *Purger) mayApply(ctx context.Context, plan *SignedPlan, now time.Time) (*archive.Manifest, error) {
 	if !now.Before(plan.Expires.Time) {
 		return nil, refuse("plan-expired", "the plan expired on %s", stamp(plan.Expires.Time))
 	}
@@ -138,18 +185,38 @@ func (p *Purger) mayApply(ctx context.Context, plan *SignedPlan) (*archive.Manif
 // A purgeRun is a purge that is going on.
 type purgeRun struct {
 	*Purger
-	plan      *SignedPlan
-	endpoints []dataset.Endpoint // where the snapshot was read from
-	body      *Selection
-	book      *book
-	details   map[int]string
+	plan        *SignedPlan
+	started     time.Time
+	approvals   []Approval
+	endpoints   []dataset.Endpoint // where the snapshot was read from
+	body        *Selection
+	book        *book
+	unpublished []LedgerLine // of runs that were cut short
+	details     map[int]string
+	rehearsed   bool // nothing is deleted or written down
 }
 
-// delete goes through the items, batch by batch.
+func (r *purgeRun) purged() *Purged {
+	return &Purged{Plan: r.plan, Approvals: r.approvals, Fates: map[Fate]int64{}, Kinds: map[ItemKind]int64{}, Started: r.started}
+}
+
+// settle publishes what runs that were cut short did.
+func (r *purgeRun) settle(ctx context.Context) error {
+	if len(r.unpublished) == 0 {
+		return nil
+	}
+	return r.result(ctx, r.entry(r.unpublished[0].Item, r.unpublished[len(r.unpublished)-1].Item+1), r.unpublished)
+}
+
+func (r *purgeRun) entry(from, to int) Ledger {
+	return Ledger{head: head{ledgerFormat, r.Archive.ID, r.plan.Service}, Plan: r.plan.Hash, Written: archive.At(r.now()), From: from, To: to}
+}
+
+// delete goes through the items that have no final fate.
 func (r *purgeRun) delete(ctx context.Context) error {
 	var todo []int
 	for n := range r.body.Items {
-		if f, done := r.book.fates[n]; !done || f == Failed {
+		if !r.book.fates[n].settled() {
 			todo = append(todo, n)
 		}
 	}
@@ -160,11 +227,12 @@ func (r *purgeRun) delete(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open source: %w", err)
 	}
-	err = r.batches(ctx, view, todo)
+	err = r.at(ctx, view, todo)
 	return errors.Join(err, view.Close())
 }
 
-func (r *purgeRun) batches(ctx context.Context, view exporters.Exporter, todo []int) error {
+// at deletes at the source that a view is of, or rehearses it.
+func (r *purgeRun) at(ctx context.Context, view exporters.Exporter, todo []int) (err error) {
 	streams, err := r.sameSource(ctx, view)
 	if err != nil {
 		return err
@@ -173,16 +241,42 @@ func (r *purgeRun) batches(ctx context.Context, view exporters.Exporter, todo []
 	if !ok {
 		return refuse("unsupported", "this kind of source deletes nothing")
 	}
+	if r.rehearsed {
+		x, ok := view.(exporters.Rehearser)
+		if !ok {
+			return refuse("unsupported", "this kind of source cannot say beforehand what it would delete")
+		}
+		h, err := x.Rehearse(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, h.Close()) }()
+		deleter = h
+	}
+	return r.passes(ctx, deleter, streams, todo)
+}
+
+// passes goes through items batch by batch. What is refused may be so only because others
+// refer to it that are to go too: it is tried again, backwards, as long as anything goes.
+func (r *purgeRun) passes(ctx context.Context, d exporters.Deleter, streams map[string]dataset.Stream, todo []int) error {
 	size := r.Batch
 	if size == 0 {
 		size = 100
 	}
-	for batch := range slices.Chunk(todo, size) {
-		if err := r.batch(ctx, deleter, streams, batch); err != nil {
-			return err
+	for {
+		for batch := range slices.Chunk(todo, size) {
+			if err := r.batch(ctx, d, streams, batch); err != nil {
+				return err
+			}
 		}
+		refused := slices.DeleteFunc(slices.Clone(todo), func(n int) bool { return r.book.fates[n] != Refused })
+		gone := slices.ContainsFunc(todo, func(n int) bool { return r.book.fates[n].gone() })
+		if len(refused) == 0 || !gone {
+			return nil
+		}
+		slices.Reverse(refused)
+		todo = refused
 	}
-	return nil
 }
 
 // sameSource makes sure that the source is the one that the snapshot was made of: an
@@ -219,28 +313,19 @@ func (r *purgeRun) batch(ctx context.Context, d exporters.Deleter, streams map[s
 	if err != nil {
 		return fmt.Errorf("nothing more was deleted: %w", err)
 	}
-	from, to := items[0], items[len(items)-1]+1
+	if r.rehearsed {
+		_, err := r.items(ctx, d, streams, items, holds)
+		return err
+	}
+	entry := r.entry(slices.Min(items), slices.Max(items)+1)
 	e := audit.NewEvent(audit.Purge, audit.Intent, r.now())
 	e.Service, e.Run, e.Document = r.plan.Service, r.plan.Run, r.plan.Hash
-	e.Counts = map[string]int64{"from": int64(from), "to": int64(to), "items": int64(len(items))}
+	e.Counts = map[string]int64{"from": int64(entry.From), "to": int64(entry.To), "items": int64(len(items))}
 	return act(ctx, r.Log, e, r.now, func() (map[string]int64, error) {
-		entry := Ledger{head: head{ledgerFormat, r.Archive.ID, r.plan.Service}, Plan: r.plan.Hash, Written: archive.At(r.now()), From: from, To: to}
 		if _, err := r.put(ctx, r.plan.Service, "purges", nsLedger, entry); err != nil {
 			return nil, fmt.Errorf("nothing was deleted: ledger: %w", err)
 		}
-		var stop error
-		var lines []LedgerLine
-		for _, n := range items {
-			if stop = ctx.Err(); stop != nil {
-				break
-			}
-			f, err := r.item(ctx, d, streams, n, holds)
-			if err != nil {
-				stop = err
-				break
-			}
-			lines = append(lines, LedgerLine{n, f, r.details[n]})
-		}
+		lines, stop := r.items(ctx, d, streams, items, holds)
 		if len(lines) > 0 { // what was done is written down, whatever stopped the rest
 			stop = errors.Join(stop, r.result(context.WithoutCancel(ctx), entry, lines))
 		}
@@ -250,6 +335,21 @@ func (r *purgeRun) batch(ctx context.Context, d exporters.Deleter, streams map[s
 		}
 		return counts, stop
 	})
+}
+
+// items deletes items, and returns what became of those before the error that stopped it.
+func (r *purgeRun) items(ctx context.Context, d exporters.Deleter, streams map[string]dataset.Stream, items []int, holds []ActiveHold) (lines []LedgerLine, stop error) {
+	for _, n := range items {
+		if err := ctx.Err(); err != nil {
+			return lines, err
+		}
+		f, err := r.item(ctx, d, streams, n, holds)
+		if err != nil {
+			return lines, err
+		}
+		lines = append(lines, LedgerLine{n, f, r.details[n]})
+	}
+	return lines, nil
 }
 
 // result publishes what became of a batch.
@@ -293,7 +393,7 @@ func (r *purgeRun) item(ctx context.Context, d exporters.Deleter, streams map[st
 	if detail != nil {
 		r.details[n] = detail.Error()
 	}
-	if r.OnItem != nil {
+	if r.OnItem != nil && !r.rehearsed {
 		r.OnItem(n, fate, detail)
 	}
 	return fate, r.book.end(n, fate)
@@ -325,6 +425,8 @@ func (r *purgeRun) try(ctx context.Context, d exporters.Deleter, s dataset.Strea
 			return Changed, err
 		case errors.Is(err, exporters.ErrRetained):
 			return Retained, err
+		case errors.Is(err, exporters.ErrRefused):
+			return Refused, err
 		case ctx.Err() != nil, errors.Is(err, errors.ErrUnsupported), errors.Is(err, exporters.ErrCredentials):
 			return Failed, err
 		}
@@ -358,61 +460,4 @@ func (r *purgeRun) report(out *Purged) {
 		out.Lines = append(out.Lines, LedgerLine{n, f, r.details[n]})
 	}
 	out.Ended = r.now()
-}
-
-// absence reads the source again, in a view of its own, and looks for what should be
-// gone.
-func (r *purgeRun) absence(ctx context.Context) Absence {
-	gone := map[string]int{}
-	streams := map[string][]dataset.Record{}
-	for n := range r.body.Items {
-		it := &r.body.Items[n]
-		if r.book.fates[n].gone() {
-			gone[identity(it.Stream, string(it.Key), it.Ordinal, it.Version)] = n
-			streams[it.Stream] = nil
-		}
-	}
-	view, err := r.Source(ctx)
-	if err != nil {
-		return Absence{Unasked: fmt.Sprintf("open source: %v", err)}
-	}
-	a := Absence{Found: []int{}}
-	for _, s := range r.body.Streams {
-		if _, ok := streams[s.Name]; !ok {
-			continue
-		}
-		if err := r.relist(ctx, view, s, gone, &a); err != nil {
-			a.Unasked = fmt.Sprintf("read stream %q again: %v", s.Name, err)
-			break
-		}
-	}
-	if err := view.Close(); err != nil && a.Unasked == "" {
-		a.Unasked = err.Error()
-	}
-	if a.Unasked == "" {
-		a.Checked = r.now()
-	}
-	slices.Sort(a.Found)
-	return a
-}
-
-// relist reads one stream. A record that is there as archived was not deleted; one whose
-// identity came back with other data is a new record.
-func (r *purgeRun) relist(ctx context.Context, view exporters.Exporter, s dataset.Stream, gone map[string]int, a *Absence) error {
-	for rec, err := range view.Read(ctx, exporters.Query{Streams: []dataset.Stream{s}}) {
-		if err != nil {
-			return err
-		}
-		if rec.Gap != nil {
-			if rec.Gap.Key == "" {
-				return rec.Gap
-			}
-			continue // there, unreadable: its data decides nothing
-		}
-		n, ok := gone[identity(s.Name, rec.Key, rec.Ordinal, versionOf(rec.Data))]
-		if ok && bytes.Equal(rec.Data, r.body.Items[n].Data) || ok && versionOf(rec.Data) != "" {
-			a.Found = append(a.Found, n)
-		}
-	}
-	return nil
 }

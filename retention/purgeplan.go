@@ -23,10 +23,12 @@ type Rule struct {
 	Authority string    `json:"authority,omitempty"` // retention schedule, law or decision
 }
 
-// Limits bound what one plan may delete without a second round of approvals.
+// Limits bound what one plan, together with what was deleted within a period before it,
+// may delete without a second round of approvals.
 type Limits struct {
-	Items   int // more than these
-	Percent int // a larger share of any stream than this
+	Items   int           // more than these
+	Percent int           // a larger share of any stream than this
+	Period  time.Duration // zero: the plan alone counts
 }
 
 // An Item is one record to be deleted, as the archive has it.
@@ -328,9 +330,21 @@ func (s *Selection) Count(streams []StreamSource) Counts {
 	return c
 }
 
-// Exceeds reports whether a selection needs a second round of approvals.
-func (l Limits) Exceeds(c Counts) bool {
-	return c.Items > int64(l.Items) || c.Share > l.Percent
+// exceeded says why a selection needs a second round of approvals, given what was deleted
+// before within the period; "" if it needs none.
+func (l Limits) exceeded(c Counts, items int64, share int) string {
+	days := int(l.Period / (24 * time.Hour))
+	switch {
+	case c.Items > int64(l.Items):
+		return fmt.Sprintf("it deletes %d items, and the limit is %d", c.Items, l.Items)
+	case c.Share > l.Percent:
+		return fmt.Sprintf("it deletes %d %% of a stream, and the limit is %d %%", c.Share, l.Percent)
+	case c.Items+items > int64(l.Items):
+		return fmt.Sprintf("it deletes %d items after %d within %d days, and the limit is %d", c.Items, items, days, l.Items)
+	case c.Share+share > l.Percent && share > 0:
+		return fmt.Sprintf("it deletes %d %% of a stream after %d %% within %d days, and the limit is %d %%", c.Share, share, days, l.Percent)
+	}
+	return ""
 }
 
 // identity is how an item is found again at the source: by the version's own id where

@@ -248,22 +248,55 @@ func (v *view) Get(ctx context.Context, s dataset.Stream, key string, ordinal in
 
 // Delete deletes at the source, not in the view.
 func (v *view) Delete(ctx context.Context, s dataset.Stream, r dataset.Record) error {
+	if err := v.mayDelete(ctx, s, r); err != nil {
+		return err
+	}
+	return v.src.Remove(s.Name, r.Key, r.Ordinal)
+}
+
+// mayDelete fails as Delete does.
+func (v *view) mayDelete(ctx context.Context, s dataset.Stream, r dataset.Record) error {
 	if err := v.alive(ctx); err != nil {
 		return err
 	}
 	v.src.mu.Lock()
+	defer v.src.mu.Unlock()
 	st := v.src.lookup(s.Name)
 	i := st.index(r.Key, r.Ordinal)
-	changed := i >= 0 && !bytes.Equal(st.at(i).Data, r.Data)
-	v.src.mu.Unlock()
 	switch {
 	case i < 0:
 		return fmt.Errorf("memory: record %q/%d of stream %q: %w", r.Key, r.Ordinal, s.Name, fs.ErrNotExist)
-	case changed:
+	case !bytes.Equal(st.at(i).Data, r.Data):
 		return fmt.Errorf("memory: record %q/%d of stream %q: %w", r.Key, r.Ordinal, s.Name, exporters.ErrChanged)
 	}
-	return v.src.Remove(s.Name, r.Key, r.Ordinal)
+	return nil
 }
+
+// Rehearse implements [exporters.Rehearser].
+func (v *view) Rehearse(context.Context) (exporters.Rehearsal, error) {
+	return &rehearsal{v: v, gone: map[string]bool{}}, nil
+}
+
+// A rehearsal remembers what it answered for.
+type rehearsal struct {
+	v    *view
+	mu   sync.Mutex
+	gone map[string]bool
+}
+
+func (h *rehearsal) Delete(ctx context.Context, s dataset.Stream, r dataset.Record) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	id := fmt.Sprintf("%q %q %d", s.Name, r.Key, r.Ordinal)
+	if h.gone[id] {
+		return fmt.Errorf("memory: record %q/%d of stream %q: %w", r.Key, r.Ordinal, s.Name, fs.ErrNotExist)
+	}
+	err := h.v.mayDelete(ctx, s, r)
+	h.gone[id] = err == nil
+	return err
+}
+
+func (h *rehearsal) Close() error { return nil }
 
 func (v *view) Facts() dataset.Facts { return v.facts }
 

@@ -17,7 +17,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/dwp/sallyport/dataset"
-	"github.com/dwp/sallyport/exporters"
 	"github.com/dwp/sallyport/internal/s3conn"
 )
 
@@ -439,43 +438,4 @@ func (v *View) Get(ctx context.Context, s dataset.Stream, key string, ordinal in
 		return dataset.Record{}, fmt.Errorf("object %q: %w", key, fs.ErrNotExist)
 	}
 	return dataset.Record{Stream: s.Name, Key: key, Ordinal: ordinal, Data: c.data, Blob: c.blob, Gap: c.gap}, nil
-}
-
-// Delete implements [exporters.Deleter]. A version is deleted by its id; where there
-// are none the DELETE carries If-Match, which Amazon honours and some servers do not.
-func (v *View) Delete(ctx context.Context, s dataset.Stream, r dataset.Record) error {
-	if s.Name != objectStream {
-		return fmt.Errorf("delete from %q: %w", s.Name, errors.ErrUnsupported)
-	}
-	was, err := parseLine(r.Data)
-	if err != nil {
-		return err
-	}
-	for e, err := range v.conn.List(ctx, s3conn.Listing{Prefix: r.Key, UpTo: r.Key, Versions: v.bucket().versions}) {
-		if err != nil {
-			return sourceError(err)
-		}
-		if e.Key != r.Key || e.Version != was.VersionID {
-			continue
-		}
-		if !bytes.HasPrefix(r.Data, identity(nil, e)) {
-			return fmt.Errorf("object %q: %w", r.Key, exporters.ErrChanged)
-		}
-		req := &s3conn.Request{Op: "delete object", Method: http.MethodDelete, Key: r.Key, Header: http.Header{}}
-		if e.Version != "" {
-			req.Query = [][2]string{{"versionId", e.Version}}
-		}
-		if (e.Version == "" || e.Version == "null") && !e.Marker {
-			req.Header.Set("If-Match", `"`+e.ETag+`"`)
-		}
-		_, _, err := v.conn.Call(ctx, req, 64<<10)
-		if errors.Is(err, s3conn.ErrPrecondition) {
-			return fmt.Errorf("object %q: %w", r.Key, exporters.ErrChanged)
-		}
-		if errors.Is(err, s3conn.ErrLocked) {
-			return fmt.Errorf("object %q: %w: %w", r.Key, exporters.ErrRetained, err)
-		}
-		return err
-	}
-	return fmt.Errorf("object %q: %w", r.Key, fs.ErrNotExist)
 }
