@@ -25,12 +25,21 @@ import (
 // 256 MiB resident. GOMEMLIMIT overrides it.
 const memoryLimit = 224 << 20
 
+// growth is how far the heap may grow between two collections, in percent of what is in
+// use. That is mostly packs and segments, without pointers: looking through them costs
+// next to nothing, and memory that the collector does not know of, SQLite's, has room
+// beside them. GOGC overrides it.
+const growth = 50
+
 func main() {
 	// A core dump would hold keys and plaintext. Where the limit cannot be lowered it
 	// is left as it is: dumps are then the host's own doing.
 	_ = syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(growth)
 	}
 	ctx := untilSignal(context.Background())
 	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
