@@ -29,6 +29,10 @@ type Restore struct {
 	Progress *Progress         // nil counts nothing
 	OnGap    func(dataset.Gap) // called for each gap as it is found, from any goroutine; may be nil
 
+	// Compare reads everything back at the end and holds it against the archive.
+	Compare bool
+	TempDir string // for its spools; empty means the system's
+
 	// Withhold says which records must not come back because they were erased at the
 	// source; nil withholds nothing. They are counted, and not loaded.
 	Withhold func(stream, key string) bool
@@ -103,6 +107,11 @@ func (r Restore) Run(ctx context.Context) (*Restored, error) {
 	}
 	if err := out.time("finish", func() error { return r.Target.Finish(ctx) }); err != nil {
 		return out, fmt.Errorf("finish target: %w", err)
+	}
+	if r.Compare {
+		if err := out.time("compare", func() error { return r.compare(ctx, entries, out) }); err != nil {
+			return out, fmt.Errorf("read back: %w", err)
+		}
 	}
 	return out, r.Filter.unmatched(out)
 }

@@ -65,10 +65,8 @@ func Write(ctx context.Context, a *archive.Archive, s *archive.Snapshot, dir str
 	if o.Parallel == 0 {
 		o.Parallel = 4
 	}
-	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-		return nil, fmt.Errorf("bundle: %s is not empty: %w", dir, fs.ErrExist)
-	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("bundle: %w", err)
+	if err := CheckEmpty(dir); err != nil {
+		return nil, err
 	}
 	tree, err := durable.Open(dir)
 	if err != nil {
@@ -83,6 +81,18 @@ func Write(ctx context.Context, a *archive.Archive, s *archive.Snapshot, dir str
 		return nil, fmt.Errorf("bundle: %w", err)
 	}
 	return &b.report, nil
+}
+
+// CheckEmpty fails with [fs.ErrExist] if the folder dir holds anything. It need not exist.
+func CheckEmpty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	switch {
+	case err == nil && len(entries) > 0:
+		return fmt.Errorf("bundle: %s is not empty: %w", dir, fs.ErrExist)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("bundle: %w", err)
+	}
+	return nil
 }
 
 // A bag is a bag that is being written.
@@ -151,7 +161,12 @@ func (b *bag) finish() error {
 			return err
 		}
 	}
-	if err := b.tag("bag-info.txt", b.info()); err != nil {
+	return b.declare(fmt.Sprintf("Sallyport snapshot of service %s, %s; RESTORE.md says how to restore it", b.s.Service, b.s.Manifest.State))
+}
+
+// declare adds the tag files that make the folder a bag, bagit.txt last.
+func (b *bag) declare(description string) error {
+	if err := b.tag("bag-info.txt", b.info(description)); err != nil {
 		return err
 	}
 	if err := b.tag("manifest-sha256.txt", checksums("data/", b.payload)); err != nil {
@@ -171,7 +186,7 @@ func (b *bag) tag(name, text string) error {
 }
 
 // info is bag-info.txt. All its values are ours or checked to be one line.
-func (b *bag) info() string {
+func (b *bag) info(description string) string {
 	var t strings.Builder
 	line := func(label, value string) { fmt.Fprintf(&t, "%s: %s\n", label, value) }
 	line("Bagging-Date", b.o.Now().UTC().Format(time.DateOnly))
@@ -179,7 +194,7 @@ func (b *bag) info() string {
 		line("Bag-Software-Agent", b.o.Product)
 	}
 	line("External-Identifier", fmt.Sprintf("%s/%s/%s", b.a.ID, b.s.Service, b.s.Run))
-	line("External-Description", fmt.Sprintf("Sallyport snapshot of service %s, %s; RESTORE.md says how to restore it", b.s.Service, b.s.Manifest.State))
+	line("External-Description", description)
 	line("Payload-Oxum", fmt.Sprintf("%d.%d", b.report.Bytes, b.report.Files))
 	return t.String()
 }

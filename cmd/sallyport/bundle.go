@@ -12,10 +12,15 @@ import (
 func bundleCommand() command {
 	return command{
 		name: "bundle", summary: "write a snapshot as a self-contained BagIt bag that needs no sallyport to restore; no key needed",
+		detail: "With --csv the bag is a readable copy instead, for a records office: CSV files, objects, and what describes\n" +
+			"them. NOTHING IN IT IS ENCRYPTED, it needs an identity to be made, and it is no archive to restore from.",
 		args: "SNAPSHOT", min: 1, max: 1,
-		uses:  []flagGroup{configFlags, storeFlags},
-		flags: []cli.Flag{&cli.PathFlag{Name: "to", Required: true, TakesFile: true, Usage: "write to `DIRECTORY`, which must be empty"}},
-		run:   runBundle,
+		uses: []flagGroup{configFlags, storeFlags, identityFlags},
+		flags: []cli.Flag{
+			&cli.PathFlag{Name: "to", Required: true, TakesFile: true, Usage: "write to `DIRECTORY`, which must be empty"},
+			&cli.BoolFlag{Name: "csv", Usage: "write a readable copy that is NOT encrypted, with records as CSV"},
+		},
+		run: runBundle,
 	}
 }
 
@@ -28,6 +33,10 @@ func runBundle(ctx context.Context, i *invocation) error {
 	if err := s.refuseStore(i.c.Path("to")); err != nil {
 		return err
 	}
+	o := bundle.Options{Product: "sallyport " + thisBuild().Version}
+	if i.c.Bool("csv") {
+		return bundleCSV(ctx, s, i.arg(0), o)
+	}
 	service, d, err := s.find(ctx, i.arg(0))
 	if err != nil {
 		return err
@@ -36,7 +45,6 @@ func runBundle(ctx context.Context, i *invocation) error {
 	if err != nil {
 		return err
 	}
-	o := bundle.Options{Product: "sallyport " + thisBuild().Version}
 	if path := s.signersFile(); path != "" {
 		if o.AllowedSigners, err = os.ReadFile(path); err != nil {
 			return err

@@ -67,8 +67,9 @@ func runRestore(ctx context.Context, i *invocation) (err error) {
 	defer func() { err = errors.Join(err, target.Close()) }()
 	p := new(transfer.Progress)
 	r := transfer.Restore{Snapshot: snap, Target: target, Test: dataset.NewID(), Progress: p,
-		Filter: transfer.Filter{Streams: i.c.StringSlice("stream"), Prefix: i.c.String("prefix"), Key: i.c.String("key"), Version: i.c.String("version")},
-		OnGap:  func(g dataset.Gap) { s.gap(snap.Service, &g) }}
+		Filter:  transfer.Filter{Streams: i.c.StringSlice("stream"), Prefix: i.c.String("prefix"), Key: i.c.String("key"), Version: i.c.String("version")},
+		OnGap:   func(g dataset.Gap) { s.gap(snap.Service, &g) },
+		Compare: i.c.String("format") == "csv"} // which is derived: whoever reads it must be able to rely on it
 	open, err := s.opener()
 	if err != nil {
 		return err
