@@ -27,6 +27,8 @@ type view struct {
 	client   *client
 	secrets  *redactor
 	budget   *apiBudget
+	gate     *gate
+	ahead    int // slices of a stream that are read at once
 	cache    responseCache
 	held     heldFiles
 	facts    *facts

@@ -392,10 +392,11 @@ func (v *view) send(ctx context.Context, s scope, h *errorHandler, build func(co
 		if err != nil {
 			return nil, resolution{}, err
 		}
-		if err := v.budget.take(ctx, v, cl); err != nil {
+		r, failed, held, err := v.do(ctx, cl)
+		if err != nil {
 			return nil, resolution{}, err
 		}
-		r, failed := v.client.do(ctx, cl)
+		waited += held
 		if ctx.Err() != nil {
 			return nil, resolution{}, context.Cause(ctx)
 		}
@@ -432,10 +433,34 @@ func (v *view) send(ctx context.Context, s scope, h *errorHandler, build func(co
 			return r, res, fmt.Errorf("gave up after %d tries in %s, the next after another %s: %w: %w",
 				try, v.now().Sub(start).Round(time.Second), wait.Round(time.Second), exporters.ErrTemporary, why)
 		}
+		if res.action == actRateLimited {
+			v.gate.hold(origin(cl.url), v.now().Add(wait)) // the limit is that of all requests
+		}
 		if err := v.sleep(ctx, wait); err != nil {
 			return r, res, err
 		}
 	}
+}
+
+// do makes one call when the service, the manifest's budget and the option concurrency let
+// it. held is how long another call's answer kept it back; failed says why there is no
+// answer.
+func (v *view) do(ctx context.Context, cl call) (r *answer, failed error, held time.Duration, err error) {
+	if err := v.gate.enter(ctx); err != nil {
+		return nil, nil, 0, err
+	}
+	defer v.gate.leave()
+	for wait := v.gate.held(origin(cl.url), v.now()); wait > 0 && held <= v.client.limits.patience; wait = v.gate.held(origin(cl.url), v.now()) {
+		held += wait
+		if err := v.sleep(ctx, wait); err != nil {
+			return nil, nil, held, err
+		}
+	}
+	if err := v.budget.take(ctx, v, cl); err != nil {
+		return nil, nil, held, err
+	}
+	r, failed = v.client.do(ctx, cl)
+	return r, failed, held, nil
 }
 
 // wait says how long to wait before the next try, and whether none is left.

@@ -29,6 +29,7 @@ var Kind = exporters.Kind{
 		{Name: "ca", Type: exporters.PathOption, Help: "PEM file of further certificate authorities."},
 		{Name: "max_response", Type: exporters.IntOption, Default: int64(64 << 20), Help: "Bytes of one answer at most, after decompression."},
 		{Name: "max_download", Type: exporters.IntOption, Default: int64(64 << 30), Help: "Bytes of one streamed report at most, after decompression."},
+		{Name: "concurrency", Type: exporters.IntOption, Default: int64(usualConcurrency), Help: "Requests at once at most, over all streams; the manifest's concurrency_level may lower it."},
 		{Name: "timeout", Type: exporters.DurationOption, Default: 2 * time.Minute, Help: "Time for one answer at most."},
 		{Name: "patience", Type: exporters.DurationOption, Default: time.Hour, Help: "Waiting for one request at most, all its retries together."},
 	},

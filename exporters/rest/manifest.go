@@ -18,6 +18,8 @@ type manifest struct {
 	guarded  []guarded // ConditionalStreams
 	dynamic  []*dynamicStream
 	budget   *apiBudget
+	workers  *expr // of a ConcurrencyLevel
+	most     int64 // likewise
 	used     map[string]int
 	parents  map[string]bool // names of streams that others are partitioned by
 	problems []Problem
@@ -73,6 +75,10 @@ func parse(data []byte) (*manifest, error) {
 	m.budget = c.budget()
 	if c, ok := root.child("check"); ok {
 		c.check()
+	}
+	if c, ok := root.child("concurrency_level"); ok && c.check() {
+		m.workers = c.expr("default_concurrency")
+		m.most, _ = jinja.Int(c.value("max_concurrency"))
 	}
 	for i, s := range m.streams {
 		if slices.ContainsFunc(m.streams[:i], func(o *stream) bool { return o.name == s.name }) {

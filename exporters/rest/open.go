@@ -66,8 +66,31 @@ func open(ctx context.Context, c exporters.Config, now func() time.Time, sleep f
 	if err := v.readPaths(o); err != nil {
 		return nil, fmt.Errorf("rest: %w", err)
 	}
+	if err := v.limit(number(o, "concurrency", usualConcurrency)); err != nil {
+		return nil, v.redacted(fmt.Errorf("rest: %w", err))
+	}
 	v.shareParents()
 	return v, nil
+}
+
+// usualConcurrency is how many requests a service gets at once; what a manifest says may
+// make it fewer.
+const usualConcurrency, maxConcurrency = 4, 64
+
+// limit sets how much is done at once.
+func (v *view) limit(n int64) error {
+	if m := v.manifest; m.workers != nil {
+		f, err := v.scope().number(m.workers, float64(n))
+		if err != nil {
+			return fmt.Errorf("concurrency_level: %w", err)
+		}
+		if n = min(n, int64(f)); m.most > 0 {
+			n = min(n, m.most)
+		}
+	}
+	v.ahead = int(min(max(n, 1), maxConcurrency))
+	v.gate = newGate(v.ahead)
+	return nil
 }
 
 // shareParents lets streams that are parents of others be read from the same answers, so

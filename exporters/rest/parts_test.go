@@ -281,7 +281,7 @@ func FuzzLint(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v := &view{manifest: m, config: new(jinja.Dict), env: &jinja.Env{Now: time.Now}, facts: newFacts(), homes: map[string]bool{}, secrets: &redactor{}, now: time.Now,
+		v := &view{manifest: m, gate: newGate(1), config: new(jinja.Dict), env: &jinja.Env{Now: time.Now}, facts: newFacts(), homes: map[string]bool{}, secrets: &redactor{}, now: time.Now,
 			sleep: func(context.Context, time.Duration) error { return context.Canceled }}
 		if v.client, err = newClient(clientOptions{secrets: v.secrets}); err != nil {
 			t.Fatal(err)

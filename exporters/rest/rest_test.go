@@ -211,7 +211,8 @@ func TestSlicesAndPartitions(t *testing.T) {
 		t.Errorf("windows: %v %v, %d records", r.err, r.gaps, len(r.data))
 	}
 	wantQuery := "GET /updated?since=2026-01-01T00%3A00%3A00Z&until=2026-01-01T23%3A59%3A59Z"
-	if got := desk.Requests(); got[0] != wantQuery || len(got) != 4 || !strings.HasSuffix(got[3], "until=2026-01-05T00%3A00%3A00Z") {
+	got := slices.Sorted(slices.Values(desk.Requests())) // two slices are read at once
+	if len(got) != 4 || got[0] != wantQuery || !strings.HasSuffix(got[3], "until=2026-01-05T00%3A00%3A00Z") {
 		t.Errorf("windows asked %q", got)
 	}
 

@@ -141,22 +141,31 @@ func (st *stream) cache() {
 	}
 }
 
-// read reads all slices of a stream.
+// read reads all slices of a stream, several at once, and emits in the order of slices.
 func (st *stream) read(ctx context.Context, v *view, emit func(item) error) error {
 	t := &tally{}
-	perPart := func(p part) error {
-		p.tally = t
-		if st.cursor == nil {
-			return st.retriever.slice(ctx, v, st, p, emit)
+	slices := func(ctx context.Context, run func(task) error) error {
+		perSlice := func(p part) error {
+			p.tally = t
+			return run(func(emit func(item) error) error { return st.retriever.slice(ctx, v, st, p, emit) })
 		}
-		return st.cursor.intervals(v, p, func(p part) error { return st.retriever.slice(ctx, v, st, p, emit) })
+		perPart := perSlice
+		if st.cursor != nil {
+			perPart = func(p part) error { return st.cursor.intervals(v, p, perSlice) }
+		}
+		if st.router == nil {
+			return perPart(part{})
+		}
+		gap := func(g dataset.Gap) error {
+			return run(func(emit func(item) error) error { return emit(item{gap: &g}) })
+		}
+		return st.router.parts(ctx, v, gap, perPart)
 	}
-	var err error
-	if st.router == nil {
-		err = perPart(part{})
-	} else {
-		err = st.router.parts(ctx, v, func(g dataset.Gap) error { return emit(item{gap: &g}) }, perPart)
+	ahead := v.ahead
+	if st.router == nil && st.cursor == nil {
+		ahead = 1 // there is one slice
 	}
+	err := inOrder(ctx, ahead, slices, emit)
 	if errors.Is(err, errStopped) {
 		return nil
 	} else if err != nil {
