@@ -15,6 +15,7 @@ import (
 	"github.com/dwp/sallyport/audit"
 	"github.com/dwp/sallyport/crypto"
 	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/exporters"
 	"github.com/dwp/sallyport/exporters/memory"
 	"github.com/dwp/sallyport/retention"
 	"github.com/dwp/sallyport/transfer"
@@ -30,6 +31,7 @@ type court struct {
 	on    archive.Remover
 	a     *archive.Archive
 	src   *memory.Source
+	other place // the source, if it is not src
 	state string
 	log   *log
 
@@ -129,6 +131,20 @@ func (c *court) pass(d time.Duration) {
 	c.clock = c.clock.Add(d)
 }
 
+// A place is a source that others may change.
+type place interface {
+	Open(ctx context.Context) (exporters.Exporter, error)
+	Put(r dataset.Record) error
+	Remove(stream, key string, ordinal int) error
+}
+
+func (c *court) place() place {
+	if c.other != nil {
+		return c.other
+	}
+	return c.src
+}
+
 // office is the desk of one of the roles.
 func (c *court) office(role string) retention.Office {
 	o := retention.Office{Archive: c.a, Signer: c.signers[role], Seal: c.toBoth, Now: c.now}
@@ -149,7 +165,7 @@ func (c *court) keeperDesk() *retention.Keeper {
 func (c *court) export(t testing.TB) *archive.Snapshot {
 	t.Helper()
 	c.pass(time.Minute)
-	d, err := transfer.Export(t.Context(), transfer.Job{Archive: c.a, Open: c.src.Open,
+	d, err := transfer.Export(t.Context(), transfer.Job{Archive: c.a, Open: c.place().Open,
 		Options: archive.Options{Service: service, Exporter: "memory", Classification: "OFFICIAL", Product: "test",
 			Signer: c.signers["exporter"], Recipients: c.toAll, State: c.state, Now: c.now, MonthKeys: c.monthKeys}})
 	check(t, err)
@@ -180,7 +196,7 @@ func (c *court) countersign(t testing.TB, s *archive.Snapshot, tags ...string) {
 // certify does an exit test and issues its certificate.
 func (c *court) certify(t testing.TB, s *archive.Snapshot) {
 	t.Helper()
-	report, err := verify.ExitTest{Snapshot: s, Target: new(memory.Target), Kind: "memory", Source: c.src.Open, Now: c.now}.Run(t.Context())
+	report, err := verify.ExitTest{Snapshot: s, Target: new(memory.Target), Kind: "memory", Source: c.place().Open, Now: c.now}.Run(t.Context())
 	check(t, err)
 	checked, err := verify.Check{Archive: c.a, Service: service, Now: c.now()}.Run(t.Context())
 	check(t, err)

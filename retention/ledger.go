@@ -143,9 +143,9 @@ func (b *book) end(n int, f Fate) error {
 // copied returns a book for a rehearsal.
 func (b *book) copied() *book { return &book{nil, maps.Clone(b.tried), maps.Clone(b.fates)} }
 
-// adopt takes over from the store what another host wrote down about the plan. It returns
-// what this host knows and the store does not, because a run was cut short in between.
-func (o *Office) adopt(ctx context.Context, p *SignedPlan, b *book) (unpublished []LedgerLine, err error) {
+// Ledger returns what became of each item of a plan, by the results that were published.
+// Items that are not in it were not reached.
+func (o *Office) Ledger(ctx context.Context, p *SignedPlan) (map[int]Fate, error) {
 	entries, err := o.ledgers(ctx, p.Service)
 	if err != nil {
 		return nil, err
@@ -168,6 +168,16 @@ func (o *Office) adopt(ctx context.Context, p *SignedPlan, b *book) (unpublished
 				published[line.Item] = line.Fate
 			}
 		}
+	}
+	return published, nil
+}
+
+// adopt takes over from the store what another host wrote down about the plan. It returns
+// what this host knows and the store does not, because a run was cut short in between.
+func (o *Office) adopt(ctx context.Context, p *SignedPlan, b *book) (unpublished []LedgerLine, err error) {
+	published, err := o.Ledger(ctx, p)
+	if err != nil {
+		return nil, err
 	}
 	for n, f := range published {
 		if !b.fates[n].settled() {

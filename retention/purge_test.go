@@ -68,13 +68,13 @@ func (c *court) purger(t testing.TB, plan *retention.SignedPlan) *retention.Purg
 	t.Helper()
 	proof, err := retention.FindProof(t.Context(), c.a, service, plan.Certificate, c.now())
 	check(t, err)
-	return &retention.Purger{Office: c.office("keeper"), Log: c.log, Proof: proof, Within: month, Source: c.src.Open, State: t.TempDir(), Batch: 3}
+	return &retention.Purger{Office: c.office("keeper"), Log: c.log, Proof: proof, Within: month, Source: c.place().Open, State: t.TempDir(), Batch: 3}
 }
 
 // left lists the keys that the source still has.
 func (c *court) left(t testing.TB) []string {
 	t.Helper()
-	view, err := c.src.Open(t.Context())
+	view, err := c.place().Open(t.Context())
 	check(t, err)
 	defer view.Close()
 	streams, err := view.Streams(t.Context())
