@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -158,23 +157,4 @@ func parseSeekTable(z []byte) ([]frameInfo, error) {
 		return nil, bad
 	}
 	return frames, nil
-}
-
-// compressAll and decompressAll are for small private files of many frames.
-func compressAll(text []byte) (z []byte, err error) {
-	for len(text) > 0 && err == nil {
-		n := min(len(text), frameSize)
-		z, err = compress(z, text[:n])
-		text = text[n:]
-	}
-	return z, err
-}
-
-func decompressAll(z []byte) ([]byte, error) {
-	dec, err := zstd.NewReader(bytes.NewReader(z), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxFrame))
-	if err != nil {
-		return nil, err
-	}
-	defer dec.Close()
-	return io.ReadAll(dec)
 }
