@@ -3,7 +3,6 @@ package transfer
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -197,17 +196,22 @@ func (k *sink) take(ctx context.Context, r dataset.Record, fetchers *errgroup.Gr
 
 // entry starts to read the blob of a record, unless an earlier run has it.
 func (k *sink) entry(ctx context.Context, r dataset.Record, fetchers *errgroup.Group) error {
-	data, err := dataset.Compact(nil, r.Data)
-	if err != nil {
-		k.gap(ctx, dataset.Gap{Stream: k.stream.Name, Key: r.Key, Ordinal: r.Ordinal, Code: dataset.Malformed, Detail: err.Error()})
-		return nil
+	var data []byte
+	if r.Compact {
+		data = bytes.Clone(r.Data)
+	} else {
+		var err error
+		if data, err = dataset.Compact(nil, r.Data); err != nil {
+			k.gap(ctx, dataset.Gap{Stream: k.stream.Name, Key: r.Key, Ordinal: r.Ordinal, Code: dataset.Malformed, Detail: err.Error()})
+			return nil
+		}
 	}
 	if bytes.Contains(data, []byte(`"metadata_as_of"`)) { // which nearly all have not
 		if _, ok := dataset.Lookup(data, "metadata_as_of"); ok {
 			k.unchecked.Add(1)
 		}
 	}
-	f := &fetch{entry: archive.Entry{Key: r.Key, Ordinal: r.Ordinal, Data: json.RawMessage(data)}, done: make(chan struct{})}
+	f := &fetch{entry: archive.Entry{Key: r.Key, Ordinal: r.Ordinal, Data: data}, done: make(chan struct{})}
 	switch stored, ok := archivedBlob(r.Blob); {
 	case r.Blob == nil:
 		close(f.done)

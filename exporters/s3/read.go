@@ -92,7 +92,7 @@ func (v *View) deliver(t *task, yield func(dataset.Record, error) bool) bool {
 		yield(dataset.Record{}, t.out.err)
 		return false
 	}
-	r := dataset.Record{Stream: objectStream, Key: t.entry.Key, Ordinal: t.ordinal, Data: t.out.data, Blob: t.out.blob, Gap: t.out.gap}
+	r := dataset.Record{Stream: objectStream, Key: t.entry.Key, Ordinal: t.ordinal, Data: t.out.data, Compact: true, Blob: t.out.blob, Gap: t.out.gap}
 	last := t.last && utf8.ValidString(t.entry.Key) // a cursor is kept as text
 	if t.out.vanished {
 		return true
