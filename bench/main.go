@@ -70,11 +70,15 @@ func run(ctx context.Context, args []string) error {
 	if s.memory {
 		return b.memory(ctx)
 	}
-	for _, name := range []string{"B", "C", "Q", "A"} {
+	for _, name := range []string{"B", "C", "Q", "A", "D"} {
 		if !strings.Contains(s.only, name) && s.only != "" {
 			continue
 		}
-		if err := b.suite(ctx, name); err != nil {
+		measure := b.suite
+		if name == "D" {
+			measure = b.sql
+		}
+		if err := measure(ctx, name); err != nil {
 			return fmt.Errorf("data set %s: %w", name, err)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,21 +14,7 @@ import (
 	"github.com/dwp/sallyport/crypto"
 )
 
-// benchRows is how many rows the benchmark has: SALLYPORT_BENCH_ROWS, or half a million.
-func benchRows(tb testing.TB) int {
-	tb.Helper()
-	text := os.Getenv("SALLYPORT_BENCH_ROWS")
-	if text == "" {
-		return 500_000
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return n
-}
-
-// benchTable is a table of mixed types, about 140 bytes a row.
+// benchTable is a table of mixed types, about 140 bytes a row; bench has the same.
 const benchTable = `CREATE TABLE events (id bigint PRIMARY KEY, kind integer NOT NULL, at timestamptz NOT NULL, day date, amount numeric(12,2), ratio double precision, ok boolean, ref uuid,
 		title text NOT NULL, note text, doc jsonb, raw bytea);
 	INSERT INTO events SELECT g, g %% 17, '2026-01-01'::timestamptz + g * interval '1 second', '2020-01-01'::date + (g %% 2000)::int, (g::bigint * 7919 %% 1000000) / 100.0, sqrt(g), g %% 3 = 0,
@@ -101,54 +86,6 @@ func (s station) restore(tb testing.TB, to string) usage {
 	tb.Helper()
 	return measured(tb, s.binary, "restore", "--quiet", "--store", s.at("store"), "--state", s.at("state"), "--allowed-signers", s.at("allowed"),
 		"--identity", s.at("identity"), "--to", to, "bench@latest")
-}
-
-// BenchmarkBesidePostgresTools measures an export and a restore, encryption, hashing and
-// signed manifest included, beside what PostgreSQL's own tools take on the same server and
-// data. A ratio below 1 is faster than they are.
-func BenchmarkBesidePostgresTools(b *testing.B) {
-	for _, tool := range []string{"psql", "pg_dump", "pg_restore", "zstd", "age"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			b.Skip(err)
-		}
-	}
-	from, _ := pgDatabase(b, fmt.Sprintf(benchTable, benchRows(b)))
-	s := newStation(b)
-	nothing, _ := pgDatabase(b, "")
-	b.Logf("export of an empty database, part of every export: %.2f s", s.export(b, nothing).wall.Seconds())
-	shell := func(line string, args ...string) usage {
-		return measured(b, append([]string{"/bin/bash", "-o", "pipefail", "-c", line, "sh"}, args...)...)
-	}
-	for b.Loop() {
-		if err := os.RemoveAll(s.at("store")); err != nil {
-			b.Fatal(err)
-		}
-		ours := s.export(b, from)
-		copied := shell(`psql -qX "$1" -c '\copy events to stdout csv' | zstd -q | age -r "$2" -o "$3"`, from, s.recipient, s.at("csv.age"))
-		dumped := shell(`pg_dump -Fc -Z0 "$1" | zstd -q | age -r "$2" -o "$3"`, from, s.recipient, s.at("dump.age"))
-		shell(`pg_dump -Fc -Z0 "$1" > "$2"`, from, s.at("dump"))
-		report(b, "export", ours, map[string]usage{"copy": copied, "pg_dump": dumped})
-
-		to, _ := pgDatabase(b, "")
-		ours = s.restore(b, to)
-		to, _ = pgDatabase(b, "")
-		loaded := shell(`pg_dump --schema-only --section=pre-data "$1" | psql -qX "$2" >/dev/null && psql -qX "$1" -c '\copy events to stdout csv' > "$3"
-			time psql -qX "$2" -c '\copy events from '"'$3'"' csv' && pg_dump --schema-only --section=post-data "$1" | psql -qX "$2" >/dev/null`, from, to, s.at("csv"))
-		to, _ = pgDatabase(b, "")
-		restored := shell(`pg_restore -j2 --no-owner --no-privileges --no-comments -d "$1" "$2"`, to, s.at("dump"))
-		report(b, "restore", ours, map[string]usage{"copy": loaded, "pg_restore": restored})
-	}
-}
-
-// report prints how much longer than others we took.
-func report(b *testing.B, what string, ours usage, others map[string]usage) {
-	b.Helper()
-	b.Logf("%s: %.2f s, %.2f s of CPU, %d MiB", what, ours.wall.Seconds(), ours.cpu.Seconds(), ours.rss>>20)
-	for name, u := range others {
-		ratio := ours.wall.Seconds() / u.wall.Seconds()
-		b.Logf("%s / %s: %.2f (%.2f s, %.2f s of CPU)", what, name, ratio, u.wall.Seconds(), u.cpu.Seconds())
-		b.ReportMetric(ratio, what+"/"+name)
-	}
 }
 
 // TestTenMillionRowsNeedLittleMemory takes minutes and gigabytes, so it is asked for by
