@@ -3,7 +3,6 @@ package retention
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -18,6 +17,7 @@ import (
 const (
 	erasureFormat = "sallyport-erasure/1"
 	packsFormat   = "sallyport-erasure-packs/1"
+	keyFormat     = "sallyport-erasure-key/1"
 )
 
 // An Erasure records that records were erased at the source and must not come back. It
@@ -46,11 +46,6 @@ type ErasurePacks struct {
 type ErasureAnnex struct {
 	Authority string `json:"authority"`
 	Reason    string `json:"reason"`
-}
-
-// hashKey is the annex of the hash key.
-type hashKey struct {
-	Key []byte `json:"hmac_sha256_key"`
 }
 
 // A Subject is a record that is erased: all versions of a key in a stream.
@@ -82,6 +77,7 @@ type Register struct {
 	Junk     []error         // what lies among them and is validly signed by nobody who may
 
 	named map[dataset.Hash]bool // those whose packs are known
+	keys  []ErasureKey          // hash keys that were sealed anew
 }
 
 // Register reads the erasures of a service. What lies among them and is not validly signed
@@ -93,34 +89,13 @@ func (o *Office) Register(ctx context.Context, service string) (*Register, error
 		return nil, err
 	}
 	r := &Register{Junk: junk, named: map[dataset.Hash]bool{}}
-	more := map[dataset.Hash][]dataset.Hash{}
+	more := map[dataset.Hash][]dataset.Hash{} // packs, by erasure
 	for _, d := range docs {
-		if d.format == packsFormat {
-			var p ErasurePacks
-			if _, err := o.verified(ctx, service, nsErasure, d, &p, &p.head, packsFormat, func() archive.Time { return p.Recorded }); isJunk(err) {
-				r.Junk = append(r.Junk, err)
-				continue
-			} else if err != nil {
-				return nil, err
-			}
-			for _, e := range p.Erasures {
-				r.named[e] = true
-				more[e] = append(more[e], p.Packs...)
-			}
-			continue
-		}
-		e := SignedErasure{Hash: d.hash}
-		e.Signer, err = o.verified(ctx, service, nsErasure, d, &e.Erasure, &e.head, erasureFormat, func() archive.Time { return e.Recorded })
-		if isJunk(err) {
+		if err := o.enter(ctx, service, d, r, more); isJunk(err) {
 			r.Junk = append(r.Junk, err)
-			continue
 		} else if err != nil {
 			return nil, err
 		}
-		if e.Named {
-			r.named[e.Hash] = true
-		}
-		r.Erasures = append(r.Erasures, e)
 	}
 	for i := range r.Erasures {
 		r.Erasures[i].Packs = append(r.Erasures[i].Packs, more[r.Erasures[i].Hash]...)
@@ -132,6 +107,37 @@ func (o *Office) Register(ctx context.Context, service string) (*Register, error
 		return slices.Compare(a.Hash[:], b.Hash[:])
 	})
 	return r, nil
+}
+
+// enter adds one document to a register.
+func (o *Office) enter(ctx context.Context, service string, d stored, r *Register, more map[dataset.Hash][]dataset.Hash) (err error) {
+	switch d.format {
+	case packsFormat:
+		var p ErasurePacks
+		if _, err = o.verified(ctx, service, nsErasure, d, &p, &p.head, packsFormat, func() archive.Time { return p.Recorded }); err != nil {
+			return err
+		}
+		for _, e := range p.Erasures {
+			r.named[e] = true
+			more[e] = append(more[e], p.Packs...)
+		}
+	case keyFormat:
+		var k ErasureKey
+		if _, err = o.verified(ctx, service, nsErasure, d, &k, &k.head, keyFormat, func() archive.Time { return k.Recorded }); err != nil {
+			return err
+		}
+		r.keys = append(r.keys, k)
+	default:
+		e := SignedErasure{Hash: d.hash}
+		if e.Signer, err = o.verified(ctx, service, nsErasure, d, &e.Erasure, &e.head, erasureFormat, func() archive.Time { return e.Recorded }); err != nil {
+			return err
+		}
+		if e.Named {
+			r.named[e.Hash] = true
+		}
+		r.Erasures = append(r.Erasures, e)
+	}
+	return nil
 }
 
 // Len returns how many records the register withholds, at most: one that was recorded
@@ -192,40 +198,20 @@ func touchedIn(ctx context.Context, snapshots []*archive.Snapshot, match func(st
 	return sortedHashes(packs), nil
 }
 
-// hashKey returns the newest hash key that can be opened here, or a new one.
-func (o *Office) hashKey(ctx context.Context, service string, r *Register) (dataset.Hash, []byte, error) {
-	for _, e := range slices.Backward(r.Erasures) {
-		var k hashKey
-		err := o.annex(ctx, service, e.HashKey, &k)
-		if err == nil && len(k.Key) == sha256.Size {
-			return e.HashKey, k.Key, nil
-		}
-		if err != nil && !errors.Is(err, crypto.ErrNoKey) {
-			return dataset.Hash{}, nil, err
-		}
-	}
-	key := make([]byte, sha256.Size)
-	rand.Read(key) // never fails
-	id, err := o.putAnnex(ctx, service, hashKey{key})
-	return id, key, err
-}
-
 // Withhold returns the function that says which records must not be restored. It fails
 // with [crypto.ErrNoKey] if a hash key cannot be opened: nothing is restored rather than
-// too much. A nil function means that nothing was erased.
+// too much. Whoever may restore can open it: it is sealed to the managed recipients, to
+// those of today once keys were rotated. A nil function means that nothing was erased.
 func (o *Office) Withhold(ctx context.Context, service string, r *Register) (func(stream, key string) bool, error) {
 	sets := map[dataset.Hash]map[dataset.Hash]bool{} // by hash key
 	keys := map[dataset.Hash][]byte{}
 	for _, e := range r.Erasures {
 		if sets[e.HashKey] == nil {
-			var k hashKey
-			if err := o.annex(ctx, service, e.HashKey, &k); err != nil {
+			key, err := o.openHashKey(ctx, service, r, e.HashKey)
+			if err != nil {
 				return nil, fmt.Errorf("erasure register: %w", err)
 			}
-			if len(k.Key) != sha256.Size {
-				return nil, &archive.IntegrityError{Name: "erasure " + e.Hash.String(), Err: errors.New("its hash key is malformed")}
-			}
-			keys[e.HashKey], sets[e.HashKey] = k.Key, map[dataset.Hash]bool{}
+			keys[e.HashKey], sets[e.HashKey] = key, map[dataset.Hash]bool{}
 		}
 		for _, h := range e.Entries {
 			sets[e.HashKey][h] = true
@@ -252,7 +238,7 @@ func (o *Office) NameErased(ctx context.Context, service string, snapshots []*ar
 	if err != nil {
 		return 0, err
 	}
-	open := &Register{}
+	open := &Register{keys: r.keys}
 	p := ErasurePacks{head: head{packsFormat, o.Archive.ID, service}, Recorded: archive.At(o.now())}
 	for _, e := range r.Erasures {
 		if !r.named[e.Hash] {

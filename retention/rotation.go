@@ -20,7 +20,8 @@ import (
 // waiting for the store.
 const keysAtOnce = 16
 
-// A Rotation seals run keys to the present recipients. It touches no pack, and takes
+// A Rotation seals run keys to the present recipients, and the hash keys of the erasure
+// register, without which nothing is restored. It touches no pack, and takes
 // nothing back: whoever had an identity that opened a key may have kept the key, or a
 // copy of the sealed file. Rotation is not revocation.
 type Rotation struct {
@@ -29,6 +30,7 @@ type Rotation struct {
 	Open    *crypto.Opener // opens the keys as they are sealed now
 	Data    *crypto.Sealer // the present recipients
 	Index   *crypto.Sealer // more of them for index keys; may be nil
+	Keeper  *crypto.Sealer // the keeper's recipients, to which hash keys of erasures are sealed too; may be nil
 	Log     Log
 	Now     func() time.Time
 	OnKey   func(key dataset.Hash, done bool) // done is false for one that was sealed to them already; one call at a time; may be nil
@@ -39,6 +41,7 @@ type Rotated struct {
 	Keys     int // of un-expired snapshots
 	Resealed int
 	Already  int // sealed to exactly the present recipients
+	HashKeys int // of the erasure register, sealed anew
 }
 
 // Run rotates the keys of a service. Cut short, it goes on where it was when it is run
@@ -50,14 +53,15 @@ func (r *Rotation) Run(ctx context.Context, service string) (*Rotated, error) {
 		return nil, err
 	}
 	out := &Rotated{Keys: len(keys)}
-	if len(keys) == 0 {
-		return out, nil
-	}
 	e := audit.NewEvent(audit.KeyChange, audit.Intent, r.Now())
 	e.Service, e.Code, e.Counts = service, "rotate", map[string]int64{"keys": int64(len(keys))}
 	err = act(ctx, r.Log, e, r.Now, func() (map[string]int64, error) {
 		err := r.all(ctx, service, keys, out)
-		return map[string]int64{"resealed": int64(out.Resealed), "already": int64(out.Already)}, err
+		if err == nil {
+			o := Office{Archive: r.Archive, Signer: r.Signer, Seal: r.Data.Join(r.Keeper), Open: r.Open, Now: r.Now}
+			out.HashKeys, err = o.ResealHashKeys(ctx, service)
+		}
+		return map[string]int64{"resealed": int64(out.Resealed), "already": int64(out.Already), "hash-keys": int64(out.HashKeys)}, err
 	})
 	return out, err
 }

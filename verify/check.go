@@ -26,7 +26,7 @@ type Check struct {
 	Archive  *archive.Archive
 	Service  string                  // empty means all
 	Only     []dataset.Hash          // manifests whose packs are read; empty means all un-expired ones
-	Bundle   bool                    // the store is a bundle's payload: only heads have their packs, their ancestors nothing but decisions
+	Bundle   bool                    // the store is a bundle's payload: one snapshot has its packs, its ancestors nothing but decisions
 	Pins     map[string][]Pin        // by service: heads that were accepted before
 	Quick    bool                    // read no pack: only presence and size
 	Sample   float64                 // read this share of the packs, 0 < Sample < 1; 0 means all

@@ -175,10 +175,12 @@ func (s *serviceRun) record(name string) {
 	var about struct {
 		Store, Service, Run string
 		Annex               dataset.Hash
+		HashKey             dataset.Hash `json:"hash_key"`
 		Predicate           struct {
 			Store, Service, Run string
 			Annex               struct{ SHA256 dataset.Hash }
 			Archive             struct{ Log *archive.Checkpoint }
+			Logs                []archive.Checkpoint
 		}
 	}
 	if err := json.Unmarshal(doc, &about); err != nil {
@@ -193,8 +195,11 @@ func (s *serviceRun) record(name string) {
 	of(cmp.Or(about.Store, about.Predicate.Store), string(s.Archive.ID), "store")
 	of(cmp.Or(about.Service, about.Predicate.Service), s.name, "service")
 	s.pin(about.Predicate.Archive.Log, name)
-	if annex := cmp.Or(about.Annex, about.Predicate.Annex.SHA256); !annex.IsZero() && !s.Bundle { // annexes do not travel
-		if at := archive.AnnexNameOf(s.name, annex); s.objects.names[at].Name == "" {
+	for i := range about.Predicate.Logs {
+		s.pin(&about.Predicate.Logs[i], name)
+	}
+	for _, annex := range []dataset.Hash{about.Annex, about.HashKey, about.Predicate.Annex.SHA256} {
+		if at := archive.AnnexNameOf(s.name, annex); !annex.IsZero() && s.objects.names[at].Name == "" {
 			s.find(at, "is missing (named by %s)", name)
 		}
 	}
@@ -243,7 +248,7 @@ func (s *serviceRun) belongings() {
 		if archive.ParseName(s.keys[d.Statement.SHA256]).Key != archive.ParseName(d.name).Key && !over {
 			s.find(d.name, "is the statement of a sealed key that is not there or damaged")
 		}
-		if _, ok := s.intents[d.Statement.Run]; !ok && !s.Bundle {
+		if _, ok := s.intents[d.Statement.Run]; !ok {
 			s.find(d.name, "is the statement of a run whose intent is missing or damaged")
 		}
 	}
@@ -297,19 +302,32 @@ func (s *serviceRun) snapshots(ctx context.Context) error {
 		return bytes.Compare(a.Hash[:], b.Hash[:])
 	})
 	s.report.Snapshots = live
-	var heads []*archive.Decision
 	for _, d := range live {
 		if !parents[d.Hash] {
-			heads = append(heads, d)
 			s.report.Heads = append(s.report.Heads, Pin{d.Hash, d.Run, d.Manifest.Sequence})
 		}
 	}
 	s.openRuns()
 	s.freshness(live)
 	if s.Bundle {
-		return s.contents(ctx, heads)
+		return s.contents(ctx, s.tips(parents))
 	}
 	return s.contents(ctx, live)
+}
+
+// tips returns the snapshots that none other names as parent, expired ones too: of a
+// bundle, the one that it is of. The others are there to prove the chain.
+func (s *serviceRun) tips(parents map[dataset.Hash]bool) []*archive.Decision {
+	var tips []*archive.Decision
+	for h, d := range s.decisions {
+		if !parents[h] {
+			tips = append(tips, d)
+		}
+	}
+	if n := len(s.decisions) - len(tips); n > 0 {
+		s.note("%s: a bundle holds the packs of its own snapshot; of %s before it there is the chain of decisions", s.name, plural(int64(n), "snapshot"))
+	}
+	return tips
 }
 
 // openRuns notes the runs without a decision.

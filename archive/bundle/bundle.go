@@ -42,9 +42,13 @@ type Report struct {
 	Packs     int64
 	Ancestors int // snapshots that s descends from, whose decisions are in the bag
 
-	// LeftOut names objects that belong to the snapshot's documents and are damaged, or
-	// not validly signed: nothing depends on them.
+	// LeftOut names objects that belong to the snapshot's documents and are damaged,
+	// missing, or not validly signed: the snapshot does not depend on them.
 	LeftOut []string
+
+	// Doubtful names what lies among the holds and is damaged or not validly signed. It is
+	// in the bag as it lies, because it may be a hold: whoever deletes stops at it.
+	Doubtful []string
 }
 
 // Write makes a bag of s in dir, which must be empty or absent. The bag is complete, or
@@ -114,6 +118,9 @@ func (b *bag) fill(ctx context.Context) error {
 		return err
 	}
 	if err := b.chain(ctx); err != nil {
+		return err
+	}
+	if err := b.records(ctx); err != nil {
 		return err
 	}
 	if err := b.lists(ctx); err != nil {

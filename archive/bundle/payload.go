@@ -23,6 +23,7 @@ import (
 const (
 	maxControl   = 16 << 20
 	maxList      = 256 << 20
+	maxAnnex     = 256 << 20
 	maxSignature = 16 << 10
 )
 
@@ -39,10 +40,14 @@ func (b *bag) storeDocument(ctx context.Context) error {
 	return b.signed(ctx, "", archive.StoreName, "sallyport-store", doc, d.Created.Time)
 }
 
-// chain adds the decisions and intents of the snapshot and all its ancestors, and what
-// else was said of these runs in public.
+// chain adds the decisions and intents of the snapshot and all its ancestors, with the
+// records that end them.
 func (b *bag) chain(ctx context.Context) error {
 	all, err := b.a.Snapshots(ctx, b.s.Service)
+	if err != nil {
+		return err
+	}
+	survey, err := b.a.Survey(ctx, b.s.Service)
 	if err != nil {
 		return err
 	}
@@ -56,7 +61,7 @@ func (b *bag) chain(ctx context.Context) error {
 	seen := map[dataset.Hash]bool{b.s.Hash: true}
 	for queue := []*archive.Decision{byHash[b.s.Hash]}; len(queue) > 0; queue = queue[1:] {
 		d := queue[0]
-		if err := b.run(ctx, d.Run); err != nil {
+		if err := b.run(ctx, d.Run, survey.Expired[d.Run]); err != nil {
 			return err
 		}
 		for _, p := range d.Manifest.Parents {
@@ -70,45 +75,28 @@ func (b *bag) chain(ctx context.Context) error {
 		}
 	}
 	b.report.Ancestors = len(seen) - 1
-	return b.verdicts(ctx)
+	return nil
 }
 
-// run adds the decision and the intent of a run. Expiry records are about the store that
-// they lie in: no bag has them.
-func (b *bag) run(ctx context.Context, r archive.RunID) error {
+// run adds the decision and the intent of a run, and what ends it if something does.
+func (b *bag) run(ctx context.Context, r archive.RunID, expired []archive.Info) error {
 	for _, name := range []string{archive.DecisionName(b.s.Service, r), archive.IntentName(b.s.Service, r)} {
 		if err := b.document(ctx, name); err != nil {
+			return err
+		}
+	}
+	for _, info := range expired {
+		if err := b.optional(info.Name, b.document(ctx, info.Name)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// verdicts adds what verifiers signed about the snapshot. The annexes of certificates
-// stay behind: only who reads certificates knows which they are.
-func (b *bag) verdicts(ctx context.Context) error {
-	for _, kind := range []struct{ folder, namespace string }{{"verified", "sallyport-verified"}, {"certificates", "sallyport-certificate"}} {
-		for info, err := range b.list(ctx, kind.folder+"/"+string(b.s.Run)+"/") {
-			if err != nil {
-				return err
-			}
-			doc, err := b.named(ctx, info.Name, maxControl)
-			if err == nil {
-				err = b.signed(ctx, b.s.Service, info.Name, kind.namespace, doc, time.Time{})
-			}
-			if err := b.optional(info.Name, err); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// optional notes what nothing depends on as left out if it cannot be trusted.
+// optional notes what the snapshot does not depend on as left out if it is missing or
+// cannot be trusted.
 func (b *bag) optional(name string, err error) error {
-	var damage *archive.DamageError
-	var integrity *archive.IntegrityError
-	if errors.As(err, &damage) || errors.As(err, &integrity) {
+	if isUntrusted(err) || errors.Is(err, fs.ErrNotExist) {
 		b.leaveOut(name)
 		return nil
 	}
@@ -128,12 +116,17 @@ func (b *bag) document(ctx context.Context, name string) error {
 	return b.signed(ctx, b.s.Service, name, d.Namespace, doc, d.At)
 }
 
-// signed adds a document of which at least one signature must be good, and all of its
-// signatures that are not damaged: whom to trust is for the reader to say.
+// signed adds a document of which at least one signature must be good.
 func (b *bag) signed(ctx context.Context, service, name, namespace string, doc []byte, at time.Time) error {
 	if _, err := b.a.Verify(ctx, service, namespace, doc, at); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
+	return b.withSignatures(ctx, service, name, doc)
+}
+
+// withSignatures adds a document and all of its signatures that are not damaged: whom to
+// trust is for the reader to say.
+func (b *bag) withSignatures(ctx context.Context, service, name string, doc []byte) error {
 	folder := "signatures/" + dataset.Sum(doc).String() + "/"
 	if service != "" {
 		folder = service + "/" + folder
@@ -192,41 +185,56 @@ func (b *bag) keys(ctx context.Context) error {
 				}
 			}
 		}
-		for _, name := range statements {
-			if err := b.statement(ctx, name, k, sealed); err != nil {
-				return err
-			}
-		}
-		name := archive.StatementName(b.s.Service, k.ID, k.Statement)
-		if !slices.Contains(statements, name) {
-			return fmt.Errorf("statement of run key %s: %w", k.ID, fs.ErrNotExist)
+		if err := b.statements(ctx, k, statements, sealed); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// statement adds a statement about a sealed file, which must be there.
-func (b *bag) statement(ctx context.Context, name string, k archive.KeyRef, sealed map[dataset.Hash]bool) error {
+// statements adds the statements about the sealed files of a key. Those files must be
+// there, but for what a rotation replaced.
+func (b *bag) statements(ctx context.Context, k archive.KeyRef, names []string, sealed map[dataset.Hash]bool) error {
+	if name := archive.StatementName(b.s.Service, k.ID, k.Statement); !slices.Contains(names, name) {
+		return fmt.Errorf("statement of run key %s: %w", k.ID, fs.ErrNotExist)
+	}
+	replaced := map[dataset.Hash]bool{}
+	var files []dataset.Hash // by their statements
+	var by []dataset.Hash    // the statements
+	for _, name := range names {
+		st, err := b.statement(ctx, name)
+		h := archive.ParseName(name).Hash
+		if err != nil && h != k.Statement { // the manifest does not name it
+			if err := b.optional(name, err); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		replaced[st.Replaces] = true
+		files, by = append(files, st.SHA256), append(by, h)
+	}
+	for i, file := range files {
+		if !sealed[file] && !replaced[by[i]] {
+			return fmt.Errorf("run key %s sealed as %s: %w", k.ID, file, fs.ErrNotExist)
+		}
+	}
+	return nil
+}
+
+// statement adds one statement.
+func (b *bag) statement(ctx context.Context, name string) (*archive.Statement, error) {
 	doc, err := b.read(ctx, name, maxControl)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	d, err := b.a.Parse(name, doc)
 	if err != nil {
-		err = &archive.IntegrityError{Name: name, Err: err}
-	} else {
-		err = b.signed(ctx, b.s.Service, name, d.Namespace, doc, d.At)
+		return nil, &archive.IntegrityError{Name: name, Err: err}
 	}
-	if err != nil && archive.ParseName(name).Hash != k.Statement {
-		return b.optional(name, err) // the manifest does not name it
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	if !sealed[d.Statement.SHA256] {
-		return fmt.Errorf("run key %s sealed as %s: %w", k.ID, d.Statement.SHA256, fs.ErrNotExist)
-	}
-	return nil
+	return d.Statement, b.signed(ctx, b.s.Service, name, d.Namespace, doc, d.At)
 }
 
 // packs copies the packs, each held against its name.

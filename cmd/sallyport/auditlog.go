@@ -73,6 +73,9 @@ func (s *session) openLog(ctx context.Context) (*audit.Log, error) {
 
 // withLog runs f with this host's audit log open, as whatever deletes must.
 func (s *session) withLog(ctx context.Context, f func(*audit.Log) error) error {
+	if s.bag {
+		return errBag()
+	}
 	l, err := s.openLog(ctx)
 	if err != nil {
 		return err
@@ -127,6 +130,9 @@ func (s *session) logEvent(ctx context.Context, e audit.Event) *archive.Checkpoi
 	defer l.Close()
 	if err := l.Append(e); err != nil {
 		s.note("not in the audit log: %v", err)
+		return nil
+	}
+	if s.bag { // the event waits on this host for the next one in the archive itself
 		return nil
 	}
 	head, err := l.Publish(ctx)

@@ -62,7 +62,10 @@ func runBundle(ctx context.Context, i *invocation) error {
 		return err
 	}
 	for _, name := range r.LeftOut {
-		s.note("left out, because it is damaged or not validly signed: %s", name)
+		s.note("left out, because it is missing, damaged or not validly signed: %s", name)
+	}
+	for _, name := range r.Doubtful {
+		s.note("may be a hold, and nobody can tell: %s; it is in the bundle as it lies, and whoever deletes stops at it", name)
 	}
 	s.printf("%s@%s: %s, %s; RESTORE.md in %s says how to read it\n", service, d.Run, count(int(r.Files), "file"), humanize.IBytes(uint64(r.Bytes)), i.c.Path("to"))
 	s.result = r

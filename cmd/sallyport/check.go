@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -22,7 +20,7 @@ func checkCommand() command {
 			"accepts are remembered: a later check fails if the store shows an older state.",
 		uses: []flagGroup{configFlags, storeFlags},
 		flags: []cli.Flag{
-			&cli.BoolFlag{Name: "bundle", Usage: "the store is the data folder of a bundle, which holds the packs of its newest snapshot only"},
+			&cli.BoolFlag{Name: "bundle", Usage: "the store is a copy of a bundle's data folder, which holds the packs of one snapshot; --store BUNDLE/data says so by itself"},
 			&cli.BoolFlag{Name: "quick", Usage: "read no packs: only look whether they are there, in their size"},
 			&cli.IntFlag{Name: "sample", Usage: "read `PERCENT` of the packs, chosen at random"},
 			&cli.DurationFlag{Name: "max-age", Usage: "fail if the newest snapshot of a service is older"},
@@ -38,7 +36,9 @@ func runCheck(ctx context.Context, i *invocation) error {
 		return err
 	}
 	defer s.close()
-	c := verify.Check{Archive: s.archive, Bundle: i.c.Bool("bundle"), Quick: i.c.Bool("quick"), MaxAge: i.c.Duration("max-age"), Now: time.Now()}
+	// A store that the configuration names is never taken for a bundle: whoever can write
+	// beside it could otherwise make checks look at less.
+	c := verify.Check{Archive: s.archive, Bundle: i.c.Bool("bundle") || s.bag && i.c.IsSet("store"), Quick: i.c.Bool("quick"), MaxAge: i.c.Duration("max-age"), Now: time.Now()}
 	if p := i.c.Int("sample"); i.c.IsSet("sample") {
 		if p < 1 || p > 100 {
 			return usage("", "--sample wants a percentage from 1 to 100, not %d", p)
@@ -90,12 +90,12 @@ func runCheck(ctx context.Context, i *invocation) error {
 		r.Freshness = verify.Fail
 	}
 	r.Findings = findings
-	s.printCheck(r, findings)
+	s.printCheck(r, findings, c.Bundle)
 	i.result = r
 	switch {
 	case len(findings) > 0:
 		said := &exitError{code: exitIntegrity, err: fmt.Errorf("%w: %s", errSaid, count(len(findings), "finding"))}
-		if !c.Bundle && s.insideBag() {
+		if !c.Bundle && s.bag {
 			said.hint = "if this is the data folder of a bundle, say so with --bundle"
 		}
 		return errors.Join(said, err)
@@ -103,17 +103,6 @@ func runCheck(ctx context.Context, i *invocation) error {
 		return err
 	}
 	return s.accept(r, c.Pins)
-}
-
-// insideBag reports whether the store looks like the payload of a bag. That is for a hint
-// alone: a check that looked at less because of a file would do what an attacker likes.
-func (s *session) insideBag() bool {
-	at, err := s.storeLocation()
-	if err != nil {
-		return false
-	}
-	_, err = os.Stat(filepath.Join(filepath.Clean(string(at)), "..", "bagit.txt"))
-	return err == nil
 }
 
 // expectations parses the manifests that must be there.
@@ -145,9 +134,9 @@ func unmet(r *verify.CheckReport, expected []dataset.Hash) []verify.Finding {
 	return missing
 }
 
-func (s *session) printCheck(r *verify.CheckReport, findings []verify.Finding) {
+func (s *session) printCheck(r *verify.CheckReport, findings []verify.Finding, bundle bool) {
 	switch {
-	case r.Freshness == verify.NotRun && s.c.Bool("bundle"):
+	case r.Freshness == verify.NotRun && bundle:
 		s.printf("freshness: not checked: a bundle is of its time\n")
 	case r.Freshness == verify.NotRun:
 		s.printf("freshness: not checked: this host has not seen the store before, and --expect was not given\n")

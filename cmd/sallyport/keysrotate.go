@@ -10,6 +10,7 @@ import (
 
 	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/audit"
+	"github.com/dwp/sallyport/crypto"
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/retention"
 	"github.com/urfave/cli/v2"
@@ -44,6 +45,12 @@ func runKeysRotate(ctx context.Context, i *invocation) error {
 	if err != nil {
 		return err
 	}
+	var keeper *crypto.Sealer
+	if s.config != nil && s.config.Keys.KeeperRecipients != "" {
+		if keeper, err = joinRecipients(nil, string(s.config.Keys.KeeperRecipients)); err != nil {
+			return err
+		}
+	}
 	open, err := s.opener()
 	if err != nil {
 		return err
@@ -52,7 +59,7 @@ func runKeysRotate(ctx context.Context, i *invocation) error {
 		var results []map[string]any
 		for _, name := range services {
 			task := s.progress().Task("rotate "+name, "key")
-			r := retention.Rotation{Archive: s.archive, Signer: signer, Open: open, Data: data, Index: index, Log: l, Now: time.Now,
+			r := retention.Rotation{Archive: s.archive, Signer: signer, Open: open, Data: data, Index: index, Keeper: keeper, Log: l, Now: time.Now,
 				OnKey: func(dataset.Hash, bool) { task.Add(1, 0) }}
 			out, err := r.Run(ctx, name)
 			task.End()
@@ -60,7 +67,10 @@ func runKeysRotate(ctx context.Context, i *invocation) error {
 				return fmt.Errorf("rotate the keys of %s: %w", name, err)
 			}
 			s.printf("%s: %s, %d sealed anew, %d were already\n", name, count(out.Keys, "key"), out.Resealed, out.Already)
-			results = append(results, map[string]any{"service": name, "keys": out.Keys, "resealed": out.Resealed, "already": out.Already})
+			if out.HashKeys > 0 {
+				s.printf("%s: the erasure register can be read by the present recipients\n", name)
+			}
+			results = append(results, map[string]any{"service": name, "keys": out.Keys, "resealed": out.Resealed, "already": out.Already, "hash_keys": out.HashKeys})
 		}
 		s.result = results
 		return nil

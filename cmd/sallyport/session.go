@@ -27,6 +27,7 @@ type session struct {
 	store   archive.Store
 	archive *archive.Archive
 	state   string
+	bag     bool // the store is the payload of a bundle, and is not written to
 	closers []func() error
 }
 
@@ -69,6 +70,9 @@ func (s *session) openArchive(ctx context.Context, create bool) error {
 		return err
 	}
 	s.closers = append(s.closers, closer)
+	if s.bag = insideBag(at); s.bag {
+		store = bagStore{store}
+	}
 	if s.store, err = crashing(store); err != nil {
 		return errors.Join(err, s.close())
 	}

@@ -108,6 +108,9 @@ func (s *session) countersign(ctx context.Context, snap *archive.Snapshot, r *ve
 		return usage("verify on the verifier, with its configuration", "--tag is stored with the verifier's signature, which this host cannot give")
 	case !may:
 		return nil
+	case s.bag:
+		s.note("not countersigned: a bundle is not written to")
+		return nil
 	}
 	record, err := verify.WriteVerified(ctx, s.archive, k, snap, r, tags, time.Now())
 	if err != nil {
