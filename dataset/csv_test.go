@@ -2,8 +2,11 @@ package dataset_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -244,4 +247,48 @@ func BenchmarkCSV(b *testing.B) {
 			}
 		}
 	})
+}
+
+// TestCSVReadsAndWritesEveryCase goes through testdata/csv: a file, and what it says.
+func TestCSVReadsAndWritesEveryCase(t *testing.T) {
+	files, err := filepath.Glob("testdata/csv/*.csv")
+	if err != nil || len(files) < 15 {
+		t.Fatalf("%d cases, %v", len(files), err)
+	}
+	for _, name := range files {
+		file, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(strings.TrimSuffix(name, ".csv") + ".json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want struct {
+			Columns []string
+			Rows    [][]*string
+		}
+		if err := json.Unmarshal(text, &want); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var rows [][]dataset.Cell
+		for _, r := range want.Rows {
+			var row []dataset.Cell
+			for _, v := range r {
+				if v == nil {
+					row = append(row, null)
+				} else {
+					row = append(row, dataset.Cell{Text: *v})
+				}
+			}
+			rows = append(rows, row)
+		}
+		if got := writeCSV(t, want.Columns, rows); got != string(file) {
+			t.Errorf("%s: written as %q", name, got)
+		}
+		columns, got, err := readCSV(bytes.NewReader(file), 1000)
+		if err != nil || !slices.Equal(columns, want.Columns) || !slices.EqualFunc(got, rows, slices.Equal) {
+			t.Errorf("%s: read as %q %v, %v", name, columns, got, err)
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // A ColumnError says which field of a record cannot be a cell, or which cell cannot be
@@ -27,7 +28,9 @@ var (
 
 // A Table turns the records of a stream into rows and back: one column for each field of
 // the schema, in the schema's order. Both directions keep every value: numbers with
-// their lexemes, texts with their characters, nested JSON with its text. What a row
+// their lexemes (and, where a record has them as strings for want of such a number in
+// JSON, NaN, Infinity and -Infinity as these words), texts with their characters, nested
+// JSON with its text. What a row
 // cannot keep is the order of members, how a text was escaped, and whether a field was
 // null or absent; Row counts the last.
 //
@@ -142,6 +145,10 @@ func toCell(f Field, raw json.RawMessage) (Cell, error) {
 	case jsonCell:
 		b, err := Compact(nil, raw)
 		return Cell{Text: string(b)}, err
+	case numberCell:
+		if word := strings.Trim(string(raw), `"`); raw[0] == '"' && isNoNumber(f, word) {
+			return Cell{Text: word}, nil
+		}
 	}
 	return Cell{Text: string(raw)}, checkLexeme(f, raw)
 }
@@ -198,6 +205,16 @@ func appendValue(dst []byte, f Field, c Cell) ([]byte, error) {
 			err = errors.New("JSON is not in the form that is written")
 		}
 		return out, err
+	case numberCell:
+		if isNoNumber(f, c.Text) {
+			return quote(dst, c.Text), nil
+		}
 	}
 	return append(dst, c.Text...), checkLexeme(f, []byte(c.Text))
+}
+
+// isNoNumber reports whether word is a value of a column of floating-point numbers that
+// JSON has no number for.
+func isNoNumber(f Field, word string) bool {
+	return f.Type == Number && (word == "NaN" || word == "Infinity" || word == "-Infinity")
 }

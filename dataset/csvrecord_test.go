@@ -51,10 +51,28 @@ func TestRecordsBecomeRowsAndComeBack(t *testing.T) {
 	}
 }
 
+func TestNumbersThatJSONLacksAreWords(t *testing.T) {
+	table := newTable(t, &dataset.Schema{Fields: []dataset.Field{{Name: "x", Type: dataset.Number}}})
+	for _, word := range []string{"NaN", "Infinity", "-Infinity"} {
+		record := `{"x":"` + word + `"}`
+		row, _, err := table.Row(nil, []byte(record))
+		if err != nil || row[0].Text != word {
+			t.Errorf("Row(%s) = %v, %v", record, row, err)
+			continue
+		}
+		if back, err := table.Record(nil, row); err != nil || string(back) != record {
+			t.Errorf("%s came back as %s, %v", record, back, err)
+		}
+		if _, err := dataset.NewRowCheck(table).Check([]byte(record), row); err != nil {
+			t.Errorf("%s: %v", record, err)
+		}
+	}
+}
+
 func TestWhatIsNoCellNamesItsColumn(t *testing.T) {
 	table := newTable(t, typed.Schema)
 	for record, column := range map[string]string{
-		`{"id":"1"}`: "id", `{"id":true}`: "id", `{"amount":{}}`: "amount", `{"exact":1}`: "exact", `{"name":1}`: "name", `{"name":[]}`: "name",
+		`{"id":"1"}`: "id", `{"id":"NaN"}`: "id", `{"id":true}`: "id", `{"amount":{}}`: "amount", `{"amount":"1"}`: "amount", `{"amount":"\u004eaN"}`: "amount", `{"amount":"nan"}`: "amount", `{"exact":1}`: "exact", `{"name":1}`: "name", `{"name":[]}`: "name",
 		`{"name":"\ud800"}`: "name", `{"when":1}`: "when", `{"open":"true"}`: "open", `{"open":1}`: "open", `{"more":1}`: "more", `{"\ud800":1}`: "\xed\xa0\x80",
 	} {
 		var bad *dataset.ColumnError
@@ -75,7 +93,7 @@ func TestWhatIsNoFieldNamesItsColumn(t *testing.T) {
 	columns := newTable(t, typed.Schema).Columns()
 	table := newTable(t, typed.Schema)
 	for column, texts := range map[string][]string{
-		"id": {"", "x", "01", "1 ", "NaN"}, "amount": {"1.", "0x1"}, "open": {"t", "TRUE", ""}, "name": {"\xff"},
+		"id": {"", "x", "01", "1 ", "NaN"}, "amount": {"1.", "0x1", "nan", "Inf", "\"NaN\""}, "open": {"t", "TRUE", ""}, "name": {"\xff"},
 		"doc": {"", "{", "{ }", `{"a":1,"a":2}`, "null", " {}"}, "any": {"null", "x", "[1, 2]"},
 	} {
 		for _, text := range texts {
