@@ -50,7 +50,7 @@ func (r Report) Sound() bool {
 // continue. What is wrong is a finding; the error says what could not be read. It fails
 // with [ErrNoLog] if there is no checkpoint at all, as before the first publication.
 func (r *Reader) Verify(ctx context.Context, pins ...archive.Checkpoint) (Report, error) {
-	v := &verification{r: r, ctx: ctx, open: make(map[dataset.ID]Entry), tiles: make(map[place][]int), signatures: make(map[string][]string),
+	v := &verification{r: r, ctx: ctx, open: make(openIntents), tiles: make(map[place][]int), signatures: make(map[string][]string),
 		docs: make(map[string][]byte), sums: make(map[string]dataset.Hash)}
 	if err := v.run(pins); err != nil {
 		return Report{}, fmt.Errorf("verify audit log %s: %w", r.s.log, err)
@@ -74,7 +74,7 @@ type verification struct {
 	frontier frontier
 	levels   [][]tlog.Hash // of each level the hashes of the tile that is being filled
 	done     []int64       // of each level the number of tiles filled
-	open     map[dataset.ID]Entry
+	open     openIntents
 	lost     []int64 // bundles whose entries could not be read
 	doubtful []int64 // bundles that contradict the tile of their hashes
 }
@@ -146,10 +146,7 @@ func (v *verification) run(pins []archive.Checkpoint) error {
 	for _, dir := range slices.Sorted(maps.Keys(v.signatures)) {
 		v.report.Findings = append(v.report.Findings, Finding{dir, "signs no checkpoint that is there", true})
 	}
-	for _, e := range v.open {
-		v.report.Intents = append(v.report.Intents, e)
-	}
-	slices.SortFunc(v.report.Intents, func(a, b Entry) int { return cmp.Compare(a.Index, b.Index) })
+	v.report.Intents = v.open.list()
 	return nil
 }
 
@@ -376,14 +373,9 @@ func (v *verification) entry(name string, index int64, entry []byte) {
 		return
 	}
 	v.report.Last = e.Time
+	v.open.see(Entry{index, e, entry})
 	if v.r.Visit != nil {
 		v.r.Visit(Entry{index, e, entry})
-	}
-	switch e.Phase {
-	case Intent:
-		v.open[e.ID] = Entry{index, e, entry}
-	case Result:
-		delete(v.open, e.Of)
 	}
 }
 

@@ -239,6 +239,9 @@ func TestIntentWithoutResultIsShown(t *testing.T) {
 	if len(report.Intents) != 1 || report.Intents[0].Event.ID != died.ID || report.Intents[0].Index != 1 {
 		t.Errorf("Intents = %+v; want the expiry alone", report.Intents)
 	}
+	if open, newest, err := r.Unmatched(t.Context(), head); err != nil || len(open) != 1 || open[0].Event.ID != died.ID || !newest.Equal(report.Last) || newest.IsZero() {
+		t.Errorf("Unmatched = %+v, %s, %v; want the expiry alone, and the time of the newest entry", open, newest, err)
+	}
 	for want, f := range map[int]Filter{
 		4: {},
 		2: {Failures: true},

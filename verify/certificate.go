@@ -44,34 +44,36 @@ type Digest struct {
 // controls, verdict) follows from what is measured in it, so that whoever checks a
 // certificate concludes again: see [Assess] and [Decide].
 type Predicate struct {
-	Store      dataset.ID    `json:"store" doc:"Id of the store."`
-	Service    string        `json:"service" doc:"Name of the service."`
-	Run        archive.RunID `json:"run" doc:"The run that made the snapshot."`
-	Test       dataset.ID    `json:"test" doc:"Id of the exit test."`
-	Tool       string        `json:"tool" doc:"Product and version that tested."`
-	Started    archive.Time  `json:"started" doc:"When the test began, by its host's clock, as all times here."`
-	Ended      archive.Time  `json:"ended" doc:"When the test ended."`
-	Issued     archive.Time  `json:"issued" doc:"When the certificate was signed."`
-	Expires    archive.Time  `json:"expires" doc:"From when on it proves nothing any more."`
-	Verdict    Verdict       `json:"verdict" doc:"The answer."`
-	Reasons    []string      `json:"reasons" doc:"Why it is not proven, or undecided; empty if it is proven."`
-	Exceptions []string      `json:"exceptions" doc:"What the verdict leaves out, one sentence each."`
-	Lines      []Line        `json:"lines" doc:"The questions that lead to the verdict, with their answers."`
-	Scope      Scope         `json:"scope" doc:"What was chosen and what was left out."`
-	Streams    []StreamLine  `json:"streams" doc:"What was found, stream by stream."`
-	Gaps       []GapCount    `json:"gaps" doc:"What should be in the snapshot and is not."`
-	Archive    ArchiveState  `json:"archive" doc:"Integrity of the archive, and the snapshot's place in it."`
-	Keys       KeyTest       `json:"keys" doc:"Who can open the snapshot, and who did."`
-	Target     TargetState   `json:"target" doc:"What it was restored into, and what that could not carry."`
-	Steps      []StepLine    `json:"steps" doc:"The steps of the test with their times."`
-	Objectives Measures      `json:"objectives" doc:"What was measured against what is promised."`
-	Acceptance []Answer      `json:"acceptance" doc:"Questions that the service's owner asked of the restored data, by number."`
-	SelfTest   []Planted     `json:"self_test" doc:"Faults that were planted in a copy, and whether the verifier found them."`
-	Controls   []Control     `json:"controls" doc:"Clauses of standards for which something was measured."`
-	Mapping    dataset.Hash  `json:"controls_sha256" doc:"Of the file that says which line speaks for which clause."`
-	Roles      Roles         `json:"roles" doc:"Who signed, and which roles were not kept apart."`
-	Annex      AnnexRef      `json:"annex" doc:"Where the names are."`
-	Limits     []string      `json:"limits" doc:"What the certificate does not prove, one sentence each."`
+	Store      dataset.ID      `json:"store" doc:"Id of the store."`
+	Service    string          `json:"service" doc:"Name of the service."`
+	Run        archive.RunID   `json:"run" doc:"The run that made the snapshot."`
+	Test       dataset.ID      `json:"test" doc:"Id of the exit test."`
+	Tool       string          `json:"tool" doc:"Product and version that tested."`
+	Started    archive.Time    `json:"started" doc:"When the test began, by its host's clock, as all times here."`
+	Ended      archive.Time    `json:"ended" doc:"When the test ended."`
+	Issued     archive.Time    `json:"issued" doc:"When the certificate was signed."`
+	Expires    archive.Time    `json:"expires" doc:"From when on it proves nothing any more."`
+	Verdict    Verdict         `json:"verdict" doc:"The answer."`
+	Reasons    []string        `json:"reasons" doc:"Why it is not proven, or undecided; empty if it is proven."`
+	Exceptions []string        `json:"exceptions" doc:"What the verdict leaves out, one sentence each."`
+	Lines      []Line          `json:"lines" doc:"The questions that lead to the verdict, with their answers."`
+	Scope      Scope           `json:"scope" doc:"What was chosen and what was left out."`
+	Streams    []StreamLine    `json:"streams" doc:"What was found, stream by stream."`
+	Gaps       []GapCount      `json:"gaps" doc:"What should be in the snapshot and is not."`
+	Archive    ArchiveState    `json:"archive" doc:"Integrity of the archive, and the snapshot's place in it."`
+	Keys       KeyTest         `json:"keys" doc:"Who can open the snapshot, and who did."`
+	Target     TargetState     `json:"target" doc:"What it was restored into, and what that could not carry."`
+	Steps      []StepLine      `json:"steps" doc:"The steps of the test with their times."`
+	Objectives Measures        `json:"objectives" doc:"What was measured against what is promised."`
+	Acceptance []Answer        `json:"acceptance" doc:"Questions that the service's owner asked of the restored data, by number."`
+	SelfTest   []Planted       `json:"self_test" doc:"Faults that were planted in a copy, and whether the verifier found them."`
+	Controls   []Control       `json:"controls" doc:"Clauses of standards for which something was measured."`
+	Retention  *RetentionState `json:"retention" doc:"What deletes, and what forbids it; null if nobody asked."`
+	Logs       []LogHead       `json:"logs" doc:"Audit logs of the store, as the check found them."`
+	Mapping    dataset.Hash    `json:"controls_sha256" doc:"Of the file that says which line speaks for which clause."`
+	Roles      Roles           `json:"roles" doc:"Who signed, and which roles were not kept apart."`
+	Annex      AnnexRef        `json:"annex" doc:"Where the names are."`
+	Limits     []string        `json:"limits" doc:"What the certificate does not prove, one sentence each."`
 }
 
 // A Verdict is the answer of an exit test.

@@ -31,9 +31,10 @@ type Issuance struct {
 	Objectives Objectives
 	Grade      archive.Grade // that each stream must at least have; empty means best effort
 	Waivers    []Waiver
-	Roles      []string      // that the testing host has besides the verifier's
-	Product    string        // product and version
-	Validity   time.Duration // 0 means DefaultValidity
+	Retention  *RetentionState // of the service; nil if nobody asked
+	Roles      []string        // that the testing host has besides the verifier's
+	Product    string          // product and version
+	Validity   time.Duration   // 0 means DefaultValidity
 	Now        time.Time
 }
 
@@ -133,6 +134,7 @@ func (b *builder) build(ctx context.Context) error {
 	b.steps(p)
 	b.objectives(p)
 	b.acceptance(p)
+	b.logs(p)
 	p.SelfTest = append([]Planted{}, r.SelfTest...)
 	if err := b.roles(ctx, p); err != nil {
 		return err

@@ -34,11 +34,32 @@ func (c *Certificate) Summary(w io.Writer) error {
 		}
 		fmt.Fprintf(&b, "%-7d %12s %12s %12s %12s  %-13s %s\n", s.Number, countText(s.Archived), countText(s.Restored), countText(equal), countText(s.Source), s.Grade, found)
 	}
+	list(&b, "Retention and audit logs", p.Upkeep())
 	list(&b, "What the verdict leaves out", p.Exceptions)
 	list(&b, "What it does not prove", p.Limits)
 	fmt.Fprintf(&b, "\nNames are in the sealed annex %s\n", p.Annex.Name)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// Upkeep says in sentences what retention, holds and purges have done, and where the audit
+// logs stand.
+func (p *Predicate) Upkeep() []string {
+	var out []string
+	if r := p.Retention; r != nil {
+		rules := "No keep rules: nothing expires."
+		if r.Policy != "" {
+			rules = fmt.Sprintf("Keep %s: of %s, %d would expire now; %d expired before.", r.Policy, plural(int64(r.Snapshots), "snapshot"), r.Expiring, r.Expired)
+		}
+		out = append(out, rules, fmt.Sprintf("%s in force.", plural(int64(r.Holds), "legal hold")))
+		if r.Purges > 0 {
+			out = append(out, fmt.Sprintf("%s deleted at the source by %s, the last %s.", plural(r.Purged, "item"), plural(int64(r.Purges), "certified purge"), r.LastPurge.Format(time.RFC3339)))
+		}
+	}
+	for _, l := range p.Logs {
+		out = append(out, fmt.Sprintf("Audit log %s: %s, the newest %s, %d without an end; root %s.", l.Log, plural(l.Size, "event"), l.Newest.Format(time.RFC3339), l.Unmatched, l.Root))
+	}
+	return out
 }
 
 // Summary writes what a check of a certificate found, line by line.

@@ -12,6 +12,7 @@ import (
 	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/audit"
 	"github.com/dwp/sallyport/dataset"
+	"github.com/dwp/sallyport/verify"
 	"github.com/urfave/cli/v2"
 )
 
@@ -235,6 +236,18 @@ func (s *session) checkpoints(ctx context.Context) (map[string][]archive.Checkpo
 				if c := d.Manifest.Log; c != nil {
 					pins[c.Log] = append(pins[c.Log], *c)
 				}
+			}
+		}
+		certificates, bad, err := verify.LoadCertificates(ctx, s.archive, name)
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range bad {
+			s.warn(fmt.Errorf("passed over: %w", b))
+		}
+		for _, c := range certificates {
+			for _, l := range c.Certificate.Predicate.Logs {
+				pins[l.Log] = append(pins[l.Log], l.Checkpoint())
 			}
 		}
 	}

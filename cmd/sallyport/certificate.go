@@ -273,6 +273,12 @@ func (s *session) printCertificate(r *verify.Report) {
 	if r.Annex != nil {
 		s.printNames(r.Annex)
 	}
+	if upkeep := p.Upkeep(); len(upkeep) > 0 {
+		s.printf("\nRetention and audit logs:\n")
+		for _, l := range upkeep {
+			s.printf("  %s\n", visible(l))
+		}
+	}
 	s.printf("\nIt does not prove:\n")
 	for _, l := range p.Limits {
 		s.printf("  %s\n", visible(l))

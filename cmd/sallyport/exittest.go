@@ -207,7 +207,7 @@ func (s *session) proveExit(ctx context.Context, src source, started time.Time) 
 		}
 	}
 	i := verify.Issuance{Archive: s.archive, Snapshot: snap, Report: report, Check: check, Identities: identities, Signer: signer,
-		Recipients: recipients, Grade: requiredGrade(src), Waivers: certifiedWaivers(src), Roles: s.sharedRoles(),
+		Recipients: recipients, Grade: requiredGrade(src), Waivers: certifiedWaivers(src), Roles: s.sharedRoles(), Retention: s.retentionState(ctx, src.name),
 		Objectives: verify.Objectives{RPO: src.service.Objectives.RPO.Std(), RTO: src.service.Objectives.RTO.Std()},
 		Product:    "sallyport " + thisBuild().Version, Validity: src.service.Objectives.ExitTestEvery.Std(), Now: time.Now()}
 	cert, name, err := verify.Issue(ctx, i)

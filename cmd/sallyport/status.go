@@ -15,7 +15,9 @@ import (
 
 func statusCommand() command {
 	return command{
-		name: "status", summary: "say of every service how old its last good snapshot is, and what is due",
+		name: "status", summary: "say of every service how old its last good snapshot is, what is due, and what deletes or forbids it",
+		detail: "Then follow the audit logs: how far they go, and how many acts began and have no end. They are read, and not searched for\n" +
+			"damage: that is sallyport check.",
 		uses:  []flagGroup{configFlags, storeFlags, identityFlags},
 		flags: []cli.Flag{&cli.BoolFlag{Name: "check", Usage: "exit 3 if any service misses an objective, or its exit is not proven by a valid certificate any more"}},
 		run:   runStatus,
@@ -33,6 +35,7 @@ type serviceStatus struct {
 	Export      schedule.Verdict   `json:"export"`
 	Certificate *certificateStatus `json:"certificate,omitempty"` // the newest
 	ExitTest    schedule.Verdict   `json:"exit_test"`
+	Retention   retentionStatus    `json:"retention"`
 }
 
 // A certificateStatus is what is said of a certificate.
@@ -54,8 +57,8 @@ func runStatus(ctx context.Context, i *invocation) error {
 		return err
 	}
 	now := time.Now()
-	var rows [][]string
-	var list []serviceStatus
+	var rows, upkeep, logRows [][]string
+	list := []serviceStatus{}
 	overdue := 0
 	for _, name := range names {
 		st, err := s.status(ctx, name, now)
@@ -65,11 +68,35 @@ func runStatus(ctx context.Context, i *invocation) error {
 		if st.Export.Overdue || st.ExitTest.Overdue {
 			overdue++
 		}
+		st.Retention = s.retentionStatus(ctx, name)
 		list = append(list, *st)
 		rows = append(rows, st.row(now))
+		upkeep = append(upkeep, st.Retention.row(name))
+	}
+	logs, err := s.logStatuses(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range logs {
+		logRows = append(logRows, logs[i].row())
 	}
 	s.table([]string{"service", "snapshots", "last complete", "age", "open", "export", "certificate", "exit test"}, rows)
-	s.result = list
+	s.table([]string{"service", "keeps", "would expire", "expired", "holds", "purged at the source"}, upkeep)
+	s.table([]string{"audit log", "events", "newest", "without an end", "root"}, logRows)
+	for _, st := range list {
+		if st.Retention.Problem != "" {
+			s.printf("%s: what deletes is not known: %s\n", st.Service, visible(st.Retention.Problem))
+		}
+	}
+	for _, l := range logs {
+		if l.Problem != "" {
+			s.printf("audit log %s: %s\n", l.Log, visible(l.Problem))
+		}
+	}
+	s.result = struct {
+		Services []serviceStatus `json:"services"`
+		Logs     []logStatus     `json:"logs"`
+	}{list, logs}
 	if overdue > 0 && i.c.Bool("check") {
 		return &exitError{code: exitIncomplete, err: fmt.Errorf("%s past an objective", count(overdue, "service"))}
 	}
