@@ -129,6 +129,8 @@ func (b *bench) sallyportCommand(work string, args ...string) command {
 		argv = append(argv, "--recipients", b.keys.recipients, "--signing-key", b.keys.signing, "--service", "bench")
 	case "verify", "restore":
 		argv = append(argv, "--identity", b.keys.identity)
+	case "exit-test":
+		argv = append(argv, "--identity", b.keys.identity, "--config", filepath.Join(work, "sallyport.yaml"))
 	}
 	c := command{argv: append(argv, args[1:]...)}
 	if b.gateway != nil {
@@ -309,11 +311,17 @@ func (t *tools) againJobs() []job {
 
 // configure writes a configuration for what the command line cannot say.
 func (b *bench) configure(work, bucket, endpoint, ca, metadata string) error {
-	if err := os.MkdirAll(work, 0o700); err != nil {
-		return err
-	}
 	if ca != "" {
 		ca = ", ca: " + ca
+	}
+	return b.service(work, fmt.Sprintf("    exporter: s3\n    with: {bucket: %s, endpoint: %q, metadata: %s%s}\n", bucket, endpoint, metadata, ca))
+}
+
+// service writes the configuration of one service; source is its lines of YAML that name
+// the exporter.
+func (b *bench) service(work, source string) error {
+	if err := os.MkdirAll(work, 0o700); err != nil {
+		return err
 	}
 	text := fmt.Sprintf(`version: 1
 store: %s
@@ -322,9 +330,7 @@ services:
   bench:
     owner: bench
     classification: OFFICIAL
-    exporter: s3
-    with: {bucket: %s, endpoint: %q, metadata: %s%s}
-`, filepath.Join(work, "sallyport", "store"), b.keys.recipients, b.keys.signing, b.keys.allowed, bucket, endpoint, metadata, ca)
+%s`, filepath.Join(work, "sallyport", "store"), b.keys.recipients, b.keys.signing, b.keys.allowed, source)
 	return os.WriteFile(filepath.Join(work, "sallyport.yaml"), []byte(text), 0o600)
 }
 

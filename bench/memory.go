@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	_ "github.com/dwp/sallyport/exporters/sqldb" // the driver "sqlite"
 	"github.com/dwp/sallyport/fixtures/s3server"
 )
 
@@ -78,8 +80,8 @@ func (b *bench) memory(ctx context.Context) error {
 		size    int64
 		then    []string // commands after the export
 	}{
-		{few, 100, []string{"export", "check", "verify", "restore"}},
-		{many, 100, []string{"export", "check", "verify"}},
+		{few, 100, []string{"export", "check", "verify", "restore", "exit-test"}},
+		{many, 100, []string{"export", "check", "verify", "exit-test"}},
 		{1, big, []string{"check", "verify"}},
 	}
 	for _, s := range steps {
@@ -88,6 +90,11 @@ func (b *bench) memory(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+	}
+	more, err := b.memoryOfRows(ctx, many)
+	rows = append(rows, more...)
+	if err != nil {
+		return err
 	}
 	fmt.Printf("scale %g\n\n", b.scale)
 	t := newTable("resident memory", "peak MiB", "seconds", "CPU s")
@@ -112,6 +119,40 @@ func (b *bench) memoryOf(ctx context.Context, objects int, size int64, then []st
 	if err := b.configure(work, "generated", at, "", "with-bytes"); err != nil {
 		return nil, err
 	}
+	return b.memoryRun(ctx, work, fmt.Sprintf("%d objects of %d bytes", objects, size), then)
+}
+
+// memoryOfRows exports a table from SQLite and tests the exit, whose target is another.
+func (b *bench) memoryOfRows(ctx context.Context, n int) (rows []memoryRow, err error) {
+	work := b.path("work-memory")
+	if err := errors.Join(os.RemoveAll(work), os.MkdirAll(work, 0o700)); err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(work)
+	file := filepath.Join(work, "cases.db")
+	if err := makeTable(ctx, file, n); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if err := b.service(work, fmt.Sprintf("    exporter: sqlite\n    with: {url: %q}\n", "sqlite:"+file)); err != nil {
+		return nil, err
+	}
+	return b.memoryRun(ctx, work, fmt.Sprintf("%d rows", n), []string{"verify", "exit-test"})
+}
+
+// makeTable makes a SQLite file with one table of n rows.
+func makeTable(ctx context.Context, file string, n int) error {
+	db, err := sql.Open("sqlite", "file:"+file)
+	if err != nil {
+		return err
+	}
+	_, err = db.ExecContext(ctx, `CREATE TABLE cases (id INTEGER PRIMARY KEY, name TEXT NOT NULL, amount TEXT, body TEXT);
+		WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+		INSERT INTO cases SELECT i, printf('person %x', i * 7919), printf('%d.%02d', i, i % 100), hex(randomblob(20)) FROM n`, n)
+	return errors.Join(err, db.Close())
+}
+
+// memoryRun exports by the configuration in a work folder, and runs the other commands.
+func (b *bench) memoryRun(ctx context.Context, work, data string, then []string) (rows []memoryRow, err error) {
 	env := []string{"AWS_ACCESS_KEY_ID=bench", "AWS_SECRET_ACCESS_KEY=bench"}
 	for i, what := range append([]string{"export"}, then...) {
 		var c command
@@ -131,7 +172,7 @@ func (b *bench) memoryOf(ctx context.Context, objects int, size int64, then []st
 		if err != nil {
 			return rows, err
 		}
-		what = fmt.Sprintf("%s: %d objects of %d bytes", what, objects, size)
+		what += ": " + data
 		fmt.Fprintf(os.Stderr, "%-60s %8.2f s  cpu %7.2f s  %5d MiB\n", what, m.wall.Seconds(), m.cpu.Seconds(), m.rss>>20)
 		rows = append(rows, memoryRow{what, m})
 	}

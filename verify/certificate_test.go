@@ -279,6 +279,32 @@ func TestCertificateIsRefusedWithTheReason(t *testing.T) {
 	}
 }
 
+func TestCertificateInThePlaceOfAnotherIsRefused(t *testing.T) {
+	t.Parallel()
+	c := newCourt(t, secretSource(5), "")
+	cert, name := issue(t, c.try(t, new(memory.Target)))
+	doc, n := c.store.Bytes(name), archive.ParseName(name)
+	for _, test := range []struct {
+		place string
+		want  string
+	}{
+		{archive.DocumentName("payroll", "certificates", n.Run, doc), "for another service, case-files"},
+		{archive.DocumentName("case-files", "certificates", archive.NewRunID(time.Now()), doc), "for another snapshot, " + string(cert.Predicate.Run)},
+	} {
+		st := c.store.Clone()
+		st.Put(test.place, doc)
+		a := &archive.Archive{Store: st, ID: c.a.ID, Trust: c.a.Trust}
+		_, bad, err := verify.LoadCertificates(t.Context(), a, archive.ParseName(test.place).Service)
+		if err != nil || len(bad) != 1 || !strings.Contains(bad[0].Error(), test.want) {
+			t.Errorf("%s: refused because of %v, %v; want %q", test.place, bad, err, test.want)
+		}
+		r, err := verify.CheckCertificate(t.Context(), a, test.place, time.Now().Add(time.Minute))
+		if err != nil || r.Holds != verify.Fail {
+			t.Errorf("%s: holds %s, %v", test.place, r.Holds, err)
+		}
+	}
+}
+
 func TestCertificateFallsWithItsSnapshot(t *testing.T) {
 	t.Parallel()
 	c := newCourt(t, secretSource(20), "")
