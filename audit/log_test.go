@@ -504,36 +504,3 @@ func TestExportIsTheStandardLayout(t *testing.T) {
 		t.Errorf("ssh-keygen: %v: %s", err, out)
 	}
 }
-
-func BenchmarkAppend(b *testing.B) {
-	k := newBench(b)
-	l := k.open(b)
-	defer l.Close()
-	for b.Loop() {
-		k.add(b, l, 0, 1)
-	}
-}
-
-func BenchmarkVerify100000(b *testing.B) {
-	k := newBench(b)
-	l := k.open(b)
-	for range 10 {
-		for range 10_000 {
-			e := NewEvent(Export, Fact, k.now())
-			e.Service, e.Counts = "case-files", map[string]int64{"records": 12345, "gaps": 0}
-			entry, err := e.encode(logName)
-			if err != nil {
-				b.Fatal(err)
-			}
-			l.pending = append(l.pending, entry) // without the journal's fsync
-		}
-		publish(b, l)
-	}
-	defer l.Close()
-	r := k.reader(b, k.st)
-	for b.Loop() {
-		if report := verify(b, r); len(report.Findings) > 0 || report.Head.Size != 100_000 {
-			b.Fatal(report)
-		}
-	}
-}
