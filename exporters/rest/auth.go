@@ -237,7 +237,10 @@ func (a *session) options(ctx context.Context, v *view, s scope) (options, error
 
 func (a *session) logIn(ctx context.Context, v *view, s scope) error {
 	r, res, err := a.login.send(ctx, v, v.scope(), target{options: newOptions()})
-	if err != nil || res.action != actSuccess {
+	if err == nil && res.action != actSuccess {
+		err = fmt.Errorf("the service answered %d", r.status)
+	}
+	if err != nil {
 		return fmt.Errorf("log in: %w", err)
 	}
 	body, err := jinja.ParseJSON(trimBOM(r.body))

@@ -28,11 +28,6 @@ type field struct {
 // unsupported components, and why. Everything else in the table runs.
 var unsupported = map[string]string{
 	"RateLimitedMultipleTokenAuthenticator": "rotating several tokens is not supported; configure one",
-	"PaginationReset":                       "pagination that starts over is not supported",
-	"JsonSchemaPropertySelector":            "choosing properties by schema is not supported",
-	"ResponseToFileExtractor":               "", // accepted: downloads are always streamed
-	"DpathValidator":                        "config validations are done by the JSON schema of the specification",
-	"PredicateValidator":                    "config validations are done by the JSON schema of the specification",
 }
 
 // loadCatalogue parses the table.

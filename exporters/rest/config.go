@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -119,7 +120,7 @@ func secretFields(schema, config *jinja.Dict, r *redactor) {
 
 // validate checks a configuration with the connection specification's JSON schema.
 // Its errors name fields and never quote values, which may be secrets.
-func validate(schema, config *jinja.Dict) error {
+func validate(schema *jinja.Dict, config jinja.Value) error {
 	b, err := jinja.AppendFreshJSON(nil, schema)
 	if err != nil {
 		return fmt.Errorf("connection specification: %w", err)
@@ -201,9 +202,91 @@ func (n node) configChanges() []configChange {
 	}
 	out = append(out, rules.configTransforms()...)
 	for _, v := range rules.children("validations") {
-		v.check()
+		if !v.check() {
+			continue
+		}
+		if change := v.validation(); change != nil {
+			out = append(out, change)
+		}
 	}
 	return out
+}
+
+// validation reads a DpathValidator or PredicateValidator: it changes nothing, and fails
+// if what it looks at is not as its schema says. It is nil if it cannot run.
+func (n node) validation() configChange {
+	c, ok := n.child("validation_strategy")
+	if !ok || !c.check() {
+		return nil
+	}
+	schema := func(scope) (*jinja.Dict, error) { return nil, errors.New("base_schema: is not an object") }
+	switch base := c.value("base_schema").(type) {
+	case *jinja.Dict:
+		schema = func(scope) (*jinja.Dict, error) { return base, nil }
+	case string:
+		x := c.expr("base_schema")
+		schema = func(s scope) (*jinja.Dict, error) {
+			v, err := s.value(x, nil)
+			if text, isText := v.(string); isText && err == nil { // JSON that is no Python
+				v, err = jinja.ParseJSON([]byte(text))
+			}
+			d, ok := v.(*jinja.Dict)
+			if err == nil && !ok {
+				err = errors.New("is not an object")
+			}
+			if err != nil {
+				return nil, fmt.Errorf("base_schema: %w", err)
+			}
+			return d, nil
+		}
+	}
+	values := n.validated()
+	return func(s scope, config *jinja.Dict) error {
+		d, err := schema(s)
+		if err != nil {
+			return err
+		}
+		vals, err := values(s, config)
+		if err != nil {
+			return err
+		}
+		for _, v := range vals {
+			if err := validate(d, v); err != nil {
+				return fmt.Errorf("%s: %w", n.path, err)
+			}
+		}
+		return nil
+	}
+}
+
+// validated returns what finds the values that a validator looks at.
+func (n node) validated() func(s scope, config *jinja.Dict) ([]jinja.Value, error) {
+	if n.typ() == "PredicateValidator" {
+		t := n.template("value", n.value("value"))
+		return func(s scope, config *jinja.Dict) ([]jinja.Value, error) {
+			v, err := s.tree(t, nil, false)
+			return []jinja.Value{v}, err
+		}
+	}
+	path := n.exprs("field_path")
+	return func(s scope, config *jinja.Dict) ([]jinja.Value, error) {
+		var p []string
+		for _, x := range path {
+			t, err := s.text(x)
+			if err != nil {
+				return nil, err
+			}
+			p = append(p, t)
+		}
+		var out []jinja.Value
+		for _, m := range find(config, p) {
+			out = append(out, m.val)
+		}
+		if out == nil && !slices.Contains(p, "*") {
+			return nil, fmt.Errorf("%s: the configuration has no %s", n.path, strings.Join(p, "."))
+		}
+		return out, nil
+	}
 }
 
 func (n node) configTransforms() []configChange {

@@ -16,6 +16,7 @@ type cursor struct {
 	startValue         *expr
 	start, end         *moment
 	format             string
+	formats            []string // of records, before format
 	step               jinja.Duration
 	stepped            bool
 	granularity        jinja.Duration
@@ -60,6 +61,7 @@ func (n node) cursor() *cursor {
 		return c
 	}
 	c.start, c.end, c.format = n.moment("start_datetime"), n.moment("end_datetime"), n.d.Text("datetime_format")
+	c.formats = n.texts("cursor_datetime_formats")
 	c.step, c.stepped = n.duration("step")
 	var gran bool
 	c.granularity, gran = n.duration("cursor_granularity")
@@ -178,24 +180,10 @@ func (c *cursor) intervals(v *view, base part, yield func(part) error) error {
 	if err != nil {
 		return err
 	}
-	startKey, err := s.textOr(c.startKey, "start_time")
-	if err != nil {
-		return err
-	}
-	endKey, err := s.textOr(c.endKey, "end_time")
-	if err != nil {
-		return err
-	}
 	emit := func(a, b time.Time) error {
-		lo, hi := jinja.FormatTime(jinja.NewDateTime(a), c.format), jinja.FormatTime(jinja.NewDateTime(b), c.format)
-		p := base
-		p.interval = jinja.NewDict(startKey, lo, endKey, hi)
-		p.inject = slices.Clone(base.inject)
-		if c.startOpt != nil {
-			p.inject = append(p.inject, injection{c.startOpt, lo})
-		}
-		if c.endOpt != nil {
-			p.inject = append(p.inject, injection{c.endOpt, hi})
+		p, err := c.stretch(v, base, a, b)
+		if err != nil {
+			return err
 		}
 		return yield(p)
 	}
@@ -223,4 +211,47 @@ func (c *cursor) intervals(v *view, base part, yield func(part) error) error {
 		a = next
 	}
 	return nil
+}
+
+// stretch is the slice of base from a to b.
+func (c *cursor) stretch(v *view, base part, a, b time.Time) (part, error) {
+	s := v.scope()
+	startKey, err := s.textOr(c.startKey, "start_time")
+	if err != nil {
+		return part{}, err
+	}
+	endKey, err := s.textOr(c.endKey, "end_time")
+	if err != nil {
+		return part{}, err
+	}
+	lo, hi := jinja.FormatTime(jinja.NewDateTime(a), c.format), jinja.FormatTime(jinja.NewDateTime(b), c.format)
+	p := base
+	p.stretch = &stretch{base, a, b}
+	p.interval = jinja.NewDict(startKey, lo, endKey, hi)
+	p.inject = slices.Clone(base.inject)
+	if c.startOpt != nil {
+		p.inject = append(p.inject, injection{c.startOpt, lo})
+	}
+	if c.endOpt != nil {
+		p.inject = append(p.inject, injection{c.endOpt, hi})
+	}
+	return p, nil
+}
+
+// at is the time of a record, if it has one that can be read.
+func (c *cursor) at(v *view, rec *jinja.Dict) (time.Time, bool) {
+	field, err := v.scope().text(c.field)
+	if err != nil || rec == nil {
+		return time.Time{}, false
+	}
+	found := find(rec, splitPath(field))
+	if len(found) != 1 || found[0].val == nil {
+		return time.Time{}, false
+	}
+	for _, f := range append(slices.Clone(c.formats), c.format) {
+		if t, err := jinja.ParseTime(found[0].val, f); err == nil {
+			return t.Time(), true
+		}
+	}
+	return time.Time{}, false
 }

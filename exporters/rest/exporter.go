@@ -34,6 +34,7 @@ type view struct {
 	facts    *facts
 	homes    map[string]bool // origins that the configuration decides
 	stateDir string
+	home     string // the folder of the manifest
 	started  time.Time
 	memory   int64 // bytes that recognising repeated records may take, for each stream that is read
 
@@ -142,6 +143,13 @@ func (v *view) all(ctx context.Context) ([]*stream, error) {
 		if len(v.include) > 0 && !slices.Contains(v.include, s.name) || slices.Contains(v.exclude, s.name) {
 			v.facts.filter(fmt.Sprintf("stream %s: left out by the options", s.name))
 			continue
+		}
+		for _, at := range s.schemaFiles {
+			schema, err := v.schemaInFile(s, at)
+			if err != nil {
+				return nil, fmt.Errorf("stream %s: schema: %w", s.name, err)
+			}
+			s.schema = mergeSchemas(s.schema, schema)
 		}
 		if s.dynamic != nil {
 			schema, err := s.dynamic.load(ctx, v)

@@ -92,9 +92,6 @@ func (h *errorHandler) add(n node) {
 			}
 			r := responseFilter{action: action(f.d.Text("action")), codes: f.integers("http_codes"), contains: f.d.Text("error_message_contains"),
 				predicate: f.expr("predicate", responseNames...), message: f.expr("error_message", responseNames...)}
-			if r.action == actReset {
-				f.problem("action", "pagination that starts over is not supported")
-			}
 			d.filters = append(d.filters, r)
 		}
 		for _, s := range n.children("backoff_strategies") {
@@ -382,7 +379,7 @@ func (e *statusError) Unwrap() error {
 
 // send makes calls until the handlers are satisfied. make builds each try anew, for a
 // token may have changed; refresh, if not nil, renews the token. It returns the answer
-// and the decision SUCCESS or IGNORE; anything else is an error.
+// and the decision SUCCESS, IGNORE or RESET_PAGINATION; anything else is an error.
 func (v *view) send(ctx context.Context, s scope, h *errorHandler, build func(context.Context) (call, error), refresh func(context.Context) error) (*answer, resolution, error) {
 	start := v.now()
 	var waited time.Duration
@@ -410,7 +407,7 @@ func (v *view) send(ctx context.Context, s scope, h *errorHandler, build func(co
 			why = &statusError{r.status, publicURL(cl.url), v.secrets.clean(cut(res.message, 1000)), v.secrets.quoted(r.body)}
 		}
 		switch res.action {
-		case actSuccess, actIgnore:
+		case actSuccess, actIgnore, actReset:
 			return r, res, nil
 		case actFail:
 			return r, res, why

@@ -51,5 +51,5 @@ func TestOurManifestsRunAndUseEveryComponent(t *testing.T) {
 
 // unused are components that need no manifest: they are named otherwise in manifests,
 // or part of what is refused, or only for the check of a connection.
-var unused = []string{"QuotaStatusSource", "TokenQuota", "PaginationResetLimits", "Schemas", "UnionPartitionRouter", "DynamicStreamCheckConfig",
-	"ConfigMigration", "ValidateAdheresToSchema", "SessionTokenRequestApiKeyAuthenticator", "SessionTokenRequestBearerAuthenticator", "PrimaryKey"}
+var unused = []string{"QuotaStatusSource", "TokenQuota", "Schemas", "DynamicStreamCheckConfig",
+	"ConfigMigration", "SessionTokenRequestApiKeyAuthenticator", "SessionTokenRequestBearerAuthenticator", "PrimaryKey"}

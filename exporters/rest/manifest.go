@@ -137,6 +137,8 @@ func routerRequesters(r router) []*requester {
 		}
 	case *groupRouter:
 		out = routerRequesters(r.inner)
+	case *unionRouter:
+		out = routerRequesters(productRouter(r.routers))
 	}
 	return out
 }

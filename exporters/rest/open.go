@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -39,7 +40,7 @@ func open(ctx context.Context, c exporters.Config, now func() time.Time, sleep f
 		return nil, errors.New("rest: the manifest rotates refresh tokens, and there is no state directory to keep them in")
 	}
 	v := &view{
-		manifest: m, budget: m.budget, facts: newFacts(), homes: map[string]bool{}, stateDir: c.State, secrets: &redactor{},
+		manifest: m, budget: m.budget, facts: newFacts(), homes: map[string]bool{}, stateDir: c.State, home: filepath.Dir(path), secrets: &redactor{},
 		now: now, sleep: sleep, started: now(), memory: repeatsMemory, env: &jinja.Env{Now: now, Random: rand.Reader},
 		shortPage: text(o, "pagination", "exhaustive") == "short-page", records: text(o, "records", "raw"), driftCheck: flag(o, "drift_check", true),
 		absentIsEmpty: map[string]bool{}, include: list(o, "streams"), exclude: list(o, "exclude"), attachments: map[string]*attachment{},

@@ -11,7 +11,7 @@ import (
 // properties are QueryProperties: the names of fields that a request asks for, cut
 // into chunks whose records are merged by a key.
 type properties struct {
-	param    string // the request parameter that holds them
+	param    string // the request parameter that holds them; "" if expressions of the requester take them
 	fixed    []string
 	always   []string
 	retr     *stream // reads them, for PropertiesFromEndpoint
@@ -30,21 +30,10 @@ func (n node) properties(param string) *properties {
 	case *jinja.List:
 		p.fixed = n.texts("property_list")
 	case *jinja.Dict:
-		c := n.b.node(v, n.path+".property_list")
-		if !c.check() {
-			return p
-		}
-		p.path = c.exprs("property_field_path")
-		if r, ok := c.child("retriever"); ok && r.check() {
-			p.retr = &stream{name: "properties", selector: &selector{}}
-			if s, ok := r.child("record_selector"); ok {
-				p.retr.selector = s.selector()
-			}
-			p.retr.retriever = r.simple(p.retr)
-		}
+		n.b.node(v, n.path+".property_list").endpoint(p)
 	}
-	if n.has("property_selector") {
-		n.problem("property_selector", "is not supported")
+	if c, ok := n.child("property_selector"); ok {
+		c.check() // it leaves out what nobody chose, and an export chooses everything
 	}
 	if c, ok := n.child("property_chunking"); ok && c.check() {
 		p.limit, _ = jinja.Int(c.value("property_limit"))
@@ -56,10 +45,22 @@ func (n node) properties(param string) *properties {
 			c.problem("record_merge_strategy", "is required: chunks cannot be put together without a key")
 		}
 	}
-	if param == "" {
-		n.problem("", "is supported as a request parameter only")
-	}
 	return p
+}
+
+// endpoint lets the names be read from the service.
+func (n node) endpoint(p *properties) {
+	if !n.check() {
+		return
+	}
+	p.path = n.exprs("property_field_path")
+	if r, ok := n.child("retriever"); ok && r.check() {
+		p.retr = &stream{name: "properties", selector: &selector{}}
+		if s, ok := r.child("record_selector"); ok {
+			p.retr.selector = s.selector()
+		}
+		p.retr.retriever = r.simple(p.retr)
+	}
 }
 
 // chunks returns the lists of names, one a request.
@@ -115,11 +116,25 @@ func (r *simple) chunked(ctx context.Context, v *view, st *stream, p part, emit 
 	if err != nil {
 		return err
 	}
-	with := func(chunk []string) []pair {
-		return []pair{{r.req.props.param, strings.Join(chunk, ",")}}
+	with := func(p part, chunk []string) (part, []pair) {
+		if r.req.props.param != "" {
+			return p, []pair{{r.req.props.param, strings.Join(chunk, ",")}}
+		}
+		names := jinja.NewList()
+		for _, n := range chunk {
+			names.Items = append(names.Items, n)
+		}
+		extra := new(jinja.Dict)
+		if p.extra != nil {
+			extra = jinja.Clone(p.extra).(*jinja.Dict)
+		}
+		extra.Set("query_properties", names)
+		p.extra = extra
+		return p, nil
 	}
 	if len(chunks) == 1 {
-		return r.readPages(ctx, v, st, p, with(chunks[0]), emit)
+		p, more := with(p, chunks[0])
+		return r.readPages(ctx, v, st, p, more, emit)
 	}
 	merged := new(jinja.Dict)
 	plain := *st
@@ -128,9 +143,9 @@ func (r *simple) chunked(ctx context.Context, v *view, st *stream, p part, emit 
 	selector.filter, selector.normalise = nil, false
 	plain.selector = &selector
 	for i, c := range chunks {
-		once := p
+		once, more := with(p, c)
 		once.tally = &tally{} // each chunk has all records
-		err := r.readPages(ctx, v, &plain, once, with(c), func(it item) error {
+		err := r.readPages(ctx, v, &plain, once, more, func(it item) error {
 			if it.gap != nil {
 				return emit(it)
 			}

@@ -162,7 +162,8 @@ func (n node) requester() *requester {
 		r.props = c.properties("")
 	}
 	if c, ok := n.child("fetch_properties_from_endpoint"); ok {
-		c.problem("", "is deprecated; use query_properties")
+		r.props = &properties{}
+		c.endpoint(r.props)
 	}
 	if body, ok := n.child("request_body"); ok && body.check() {
 		switch body.typ() {

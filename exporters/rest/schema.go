@@ -2,7 +2,12 @@ package rest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/dwp/sallyport/dataset"
@@ -36,7 +41,7 @@ func (n node) schemas(st *stream) {
 				st.schema = mergeSchemas(st.schema, d)
 			}
 		case "JsonFileSchemaLoader":
-			c.b.used["schema in a file of the connector's package (not read)"]++
+			st.schemaFiles = append(st.schemaFiles, c.schemaFile())
 		case "DynamicSchemaLoader":
 			st.dynamic = c.dynamicSchema()
 		default:
@@ -45,10 +50,62 @@ func (n node) schemas(st *stream) {
 	}
 }
 
+// schemaFile is the path of a JsonFileSchemaLoader. As the framework has it, a connector's
+// own folder is where its schemas lie if the manifest does not say.
+func (n node) schemaFile() *expr {
+	if n.has("file_path") {
+		return n.expr("file_path")
+	}
+	return n.compile("file_path", "./schemas/{{ parameters.get('name') }}.json")
+}
+
+// maxSchema bounds a schema in a file.
+const maxSchema = 16 << 20
+
+// schemaInFile reads a schema that lies beside the manifest, or below. Where it is not, the
+// schema stays unknown, which is noted: it describes records and does not bound them.
+func (v *view) schemaInFile(st *stream, at *expr) (*jinja.Dict, error) {
+	name, err := v.scope().text(at)
+	if err != nil {
+		return nil, fmt.Errorf("file_path: %w", err)
+	}
+	root, err := os.OpenRoot(v.home)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := root.Open(filepath.Clean(filepath.FromSlash(name)))
+	if errors.Is(err, fs.ErrNotExist) {
+		v.facts.note(fmt.Sprintf("stream %s: its schema is not in %q beside the manifest, so it is unknown", st.name, name))
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxSchema+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxSchema {
+		return nil, fmt.Errorf("%s is larger than %d bytes", name, maxSchema)
+	}
+	val, err := jinja.ParseJSON(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	d, ok := val.(*jinja.Dict)
+	if !ok {
+		return nil, fmt.Errorf("%s is no JSON schema", name)
+	}
+	return d, nil
+}
+
 // mergeSchemas adds the properties of b to those of a.
 func mergeSchemas(a, b *jinja.Dict) *jinja.Dict {
 	if a == nil {
 		return b
+	} else if b == nil {
+		return a
 	}
 	out := jinja.Clone(a).(*jinja.Dict)
 	props, _ := out.Get("properties")

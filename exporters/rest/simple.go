@@ -18,6 +18,7 @@ type simple struct {
 	pages     *paginator
 	dec       *decoder
 	onlyFirst bool // slice options go on the first page only
+	reset     pageReset
 }
 
 func (n node) simple(st *stream) retriever {
@@ -29,9 +30,7 @@ func (n node) simple(st *stream) retriever {
 	r.pages = c.paginator()
 	c, _ = n.child("decoder")
 	r.dec = c.decoder()
-	if c, ok := n.child("pagination_reset"); ok {
-		c.check()
-	}
+	r.reset = n.pageReset(st)
 	return r
 }
 
@@ -52,7 +51,7 @@ func (r *simple) slice(ctx context.Context, v *view, st *stream, p part, emit fu
 	if r.req.props != nil {
 		return r.chunked(ctx, v, st, p, emit)
 	}
-	return r.readPages(ctx, v, st, p, nil, emit)
+	return r.anew(ctx, v, st, p, emit)
 }
 
 // readPages reads all pages; more are parameters beside the manifest's own.
@@ -111,6 +110,9 @@ func (r *simple) readPages(ctx context.Context, v *view, st *stream, p part, mor
 		if !more2 {
 			break
 		}
+		if r.reset.limit > 0 && total >= r.reset.limit {
+			return errReset
+		}
 		if err := guard.token(token); err != nil {
 			return err
 		}
@@ -150,6 +152,8 @@ func (r *simple) page(ctx context.Context, v *view, st *stream, p part, base sco
 		return nil, nil, errNoMore
 	case err != nil:
 		return nil, nil, err
+	case res.action == actReset:
+		return nil, nil, errReset
 	case res.action == actIgnore || a.status >= 400: // SUCCESS of an error yields nothing either
 		if err := r.ignored(v, st, p, a, emit); err != nil {
 			return nil, nil, err
@@ -309,7 +313,10 @@ func (r *simple) drifted(ctx context.Context, v *view, st *stream, p part, base 
 	fresh := *r.req
 	fresh.cached = false
 	a, res, err := fresh.send(ctx, v, s, t)
-	if err != nil || res.action != actSuccess {
+	if err == nil && res.action != actSuccess {
+		err = fmt.Errorf("the source answered %d", a.status)
+	}
+	if err != nil {
 		return fmt.Errorf("ask for the first page again: %w", err)
 	}
 	again, err := r.extract(v, st, s, a)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters/rest/jinja"
@@ -17,7 +18,14 @@ type part struct {
 	interval  *jinja.Dict // keys of a cursor; nil if there is none
 	extra     *jinja.Dict // extra_fields of parents
 	inject    []injection
-	tally     *tally // of the read that the slice is part of
+	stretch   *stretch // of time, of a date cursor
+	tally     *tally   // of the read that the slice is part of
+}
+
+// A stretch is the time from a to b, of the slice base.
+type stretch struct {
+	base part
+	a, b time.Time
 }
 
 // An injection is a value that a slice puts into its requests.
@@ -82,7 +90,20 @@ type router interface {
 	parts(ctx context.Context, v *view, emit func(dataset.Gap) error, yield func(part) error) error
 }
 
+// routers builds the router of a field; several are their product.
 func (n node) routers(field string) router {
+	switch rs := n.each(field); len(rs) {
+	case 0:
+		return nil
+	case 1:
+		return rs[0]
+	default:
+		return productRouter(rs)
+	}
+}
+
+// each builds the routers of a field.
+func (n node) each(field string) []router {
 	var rs []router
 	for _, c := range n.children(field) {
 		if !c.check() {
@@ -101,18 +122,12 @@ func (n node) routers(field string) router {
 			inner := c.routers("underlying_partition_router")
 			rs = append(rs, &groupRouter{inner, int(size), c.flag("deduplicate", true)})
 		case "UnionPartitionRouter":
-			c.problem("", "union routers are not supported; use one substream router with several parents")
+			rs = append(rs, &unionRouter{c.expr("partition_field"), c.each("partition_routers")})
 		default:
 			c.problem("", "is not a partition router")
 		}
 	}
-	switch len(rs) {
-	case 0:
-		return nil
-	case 1:
-		return rs[0]
-	}
-	return productRouter(rs)
+	return rs
 }
 
 type listRouter struct {
@@ -331,41 +346,4 @@ func (p part) and(q part) part {
 		}
 	}
 	return c
-}
-
-// groupRouter puts the values of several partitions into one.
-type groupRouter struct {
-	inner router
-	size  int
-	dedup bool
-}
-
-func (r *groupRouter) parts(ctx context.Context, v *view, emit func(dataset.Gap) error, yield func(part) error) error {
-	var key jinja.Value
-	var vals []jinja.Value
-	seen := new(jinja.Dict)
-	flush := func() error {
-		if len(vals) == 0 {
-			return nil
-		}
-		p := part{partition: jinja.NewDict(key, jinja.NewList(vals...))}
-		vals = nil
-		return yield(p)
-	}
-	err := r.inner.parts(ctx, v, emit, func(p part) error {
-		k, val := p.partition.At(0)
-		if r.dedup && seen.Has(val) {
-			return nil
-		}
-		seen.Set(val, true)
-		key, vals = k, append(vals, val)
-		if len(vals) == r.size {
-			return flush()
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return flush()
 }

@@ -11,17 +11,18 @@ import (
 
 // A stream is a DeclarativeStream that is ready to run.
 type stream struct {
-	name       string
-	key        [][]string
-	retriever  retriever
-	router     router
-	cursor     *cursor
-	selector   *selector
-	transforms []transformation
-	schema     *jinja.Dict // JSON schema, or nil
-	dynamic    *schemaLoader
-	params     *jinja.Dict
-	path       string // in the manifest
+	name        string
+	key         [][]string
+	retriever   retriever
+	router      router
+	cursor      *cursor
+	selector    *selector
+	transforms  []transformation
+	schema      *jinja.Dict // JSON schema, or nil
+	dynamic     *schemaLoader
+	schemaFiles []*expr // of schemas beside the manifest
+	params      *jinja.Dict
+	path        string // in the manifest
 }
 
 // A retriever reads one slice of a stream. Its selector extracts, filters and

@@ -27,6 +27,20 @@ func (t *tally) receive() {
 	t.received++
 }
 
+// join adds the counts of a slice that was counted by itself.
+func (t *tally) join(o *tally) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.received, t.stated, t.counted = t.received+o.received, t.stated+o.stated, t.counted || o.counted
+	t.slices += o.slices
+	switch {
+	case o.most > t.most:
+		t.most, t.met = o.most, o.met
+	case o.most == t.most:
+		t.met += o.met
+	}
+}
+
 // state takes the source's own count of a slice.
 func (t *tally) state(n int64) {
 	t.mu.Lock()
