@@ -62,6 +62,7 @@ type LedgerLine struct {
 	Item   int    `json:"item"`
 	Fate   Fate   `json:"fate"`
 	Detail string `json:"detail,omitempty"` // what the source said
+	Turn   int    `json:"turn,omitempty"`   // counts what is said of one item, from 1: the last counts
 }
 
 // ledgers returns the entries about plans of a service.
@@ -143,15 +144,14 @@ func (b *book) end(n int, f Fate) error {
 // copied returns a book for a rehearsal.
 func (b *book) copied() *book { return &book{nil, maps.Clone(b.tried), maps.Clone(b.fates)} }
 
-// Ledger returns what became of each item of a plan, by the results that were published.
-// Items that are not in it were not reached.
-func (o *Office) Ledger(ctx context.Context, p *SignedPlan) (map[int]Fate, error) {
+// Ledger returns what became of each item of a plan, by the results that were published:
+// what was said last. Items that are not in it were not reached.
+func (o *Office) Ledger(ctx context.Context, p *SignedPlan) (map[int]LedgerLine, error) {
 	entries, err := o.ledgers(ctx, p.Service)
 	if err != nil {
 		return nil, err
 	}
-	slices.SortStableFunc(entries, func(x, y Ledger) int { return x.Written.Compare(y.Written.Time) })
-	published := map[int]Fate{}
+	published := map[int]LedgerLine{}
 	for _, l := range entries {
 		if l.Plan != p.Hash || l.Intent() {
 			continue
@@ -164,32 +164,43 @@ func (o *Office) Ledger(ctx context.Context, p *SignedPlan) (map[int]Fate, error
 			if line.Item < 0 || line.Item >= int(p.Counts.Items) {
 				return nil, &archive.IntegrityError{Name: "ledger of plan " + p.Hash.String(), Err: errors.New("is about items that the plan does not have")}
 			}
-			if line.Fate.settled() || !published[line.Item].settled() {
-				published[line.Item] = line.Fate
+			if last, ok := published[line.Item]; !ok || line.Turn > last.Turn || line.Turn == last.Turn && line.Fate.settled() {
+				published[line.Item] = line
 			}
 		}
 	}
 	return published, nil
 }
 
-// adopt takes over from the store what another host wrote down about the plan. It returns
-// what this host knows and the store does not, because a run was cut short in between.
-func (o *Office) adopt(ctx context.Context, p *SignedPlan, b *book) (unpublished []LedgerLine, err error) {
-	published, err := o.Ledger(ctx, p)
-	if err != nil {
-		return nil, err
+// adopt takes over from the store what another host wrote down about the plan.
+func (r *purgeRun) adopt(ctx context.Context) (err error) {
+	if r.published, err = r.Ledger(ctx, r.plan); err != nil {
+		return err
 	}
-	for n, f := range published {
-		if !b.fates[n].settled() {
-			b.fates[n] = f
+	for n, line := range r.published {
+		if !r.book.fates[n].settled() {
+			r.book.fates[n] = line.Fate
 		}
 	}
-	for n := range int(p.Counts.Items) {
-		if f := b.fates[n]; f.settled() && published[n] != f {
-			unpublished = append(unpublished, LedgerLine{n, f, "by a run that was cut short"})
+	return nil
+}
+
+// line says what became of an item now.
+func (r *purgeRun) line(n int, f Fate, detail string) LedgerLine {
+	l := LedgerLine{n, f, detail, r.published[n].Turn + 1}
+	r.published[n] = l
+	return l
+}
+
+// unpublished returns what this host knows and the store does not, because a run was cut
+// short in between.
+func (r *purgeRun) unpublished() (lines []LedgerLine) {
+	for n := range r.body.Items {
+		if f := r.book.fates[n]; f.settled() && r.published[n].Fate != f {
+			lines = append(lines, r.line(n, f, "by a run that was cut short"))
 		}
 	}
-	return unpublished, nil
+	return lines
 }
 
 // Recent sums up what was deleted at the source of a service since a moment, by the

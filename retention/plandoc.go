@@ -227,23 +227,24 @@ func (o *Office) Plans(ctx context.Context, service string) ([]SignedPlan, error
 	return plans, nil
 }
 
-// Waiting reports whether a plan of a service is neither carried out nor expired.
-func (o *Office) Waiting(ctx context.Context, service string) (bool, error) {
+// Waiting returns the plans of a service that are neither carried out nor expired, in the
+// order in which they were made.
+func (o *Office) Waiting(ctx context.Context, service string) ([]SignedPlan, error) {
 	now, err := storeTime(ctx, o.Archive.Store)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	plans, err := o.Plans(ctx, service)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	deletions, err := o.Deletions(ctx, service)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	return slices.ContainsFunc(plans, func(p SignedPlan) bool {
+	return slices.DeleteFunc(plans, func(p SignedPlan) bool {
 		done := slices.ContainsFunc(deletions, func(d SignedDeletion) bool { return d.Plan == p.Hash })
-		return !done && now.Before(p.Expires.Time)
+		return done || !now.Before(p.Expires.Time)
 	}), nil
 }
 

@@ -120,16 +120,7 @@ func (p *Purger) begin(ctx context.Context, plan *SignedPlan) (run *purgeRun, er
 		return nil, err
 	}
 	run.endpoints = manifest.Endpoints
-	beyond := ""
-	if p.Limits != (Limits{}) {
-		if beyond, err = p.beyond(ctx, plan.Service, p.Limits, plan.Counts, now, plan.Hash); err != nil {
-			return nil, err
-		}
-	}
-	if beyond == "" && plan.Confirm {
-		beyond = "it was when it was made"
-	}
-	if run.approvals, err = p.approved(ctx, plan, beyond); err != nil {
+	if run.approvals, err = p.enough(ctx, plan, now); err != nil {
 		return nil, err
 	}
 	if run.body, err = p.Body(ctx, plan); err != nil {
@@ -143,10 +134,34 @@ func (p *Purger) begin(ctx context.Context, plan *SignedPlan) (run *purgeRun, er
 	if run.book, err = openBook(dir, plan.Hash, len(run.body.Items)); err != nil {
 		return nil, fmt.Errorf("book of the purge: %w", err)
 	}
-	if run.unpublished, err = p.adopt(ctx, plan, run.book); err != nil {
+	if err := run.adopt(ctx); err != nil {
 		return nil, errors.Join(err, run.book.journal.Close())
 	}
 	return run, nil
+}
+
+// Approved fails with a *[PolicyError] that says what is missing unless enough people
+// approved a plan, and confirmed it where the limits ask for that.
+func (p *Purger) Approved(ctx context.Context, plan *SignedPlan) error {
+	now, err := storeTime(ctx, p.Archive.Store)
+	if err == nil {
+		_, err = p.enough(ctx, plan, now)
+	}
+	return err
+}
+
+func (p *Purger) enough(ctx context.Context, plan *SignedPlan, now time.Time) ([]Approval, error) {
+	beyond := ""
+	if p.Limits != (Limits{}) {
+		var err error
+		if beyond, err = p.beyond(ctx, plan.Service, p.Limits, plan.Counts, now, plan.Hash); err != nil {
+			return nil, err
+		}
+	}
+	if beyond == "" && plan.Confirm {
+		beyond = "it was when it was made"
+	}
+	return p.approved(ctx, plan, beyond)
 }
 
 // mayApply looks for every reason not to delete, but for missing approvals. It returns the
@@ -185,15 +200,15 @@ func (p *Purger) mayApply(ctx context.Context, plan *SignedPlan, now time.Time) 
 // A purgeRun is a purge that is going on.
 type purgeRun struct {
 	*Purger
-	plan        *SignedPlan
-	started     time.Time
-	approvals   []Approval
-	endpoints   []dataset.Endpoint // where the snapshot was read from
-	body        *Selection
-	book        *book
-	unpublished []LedgerLine // of runs that were cut short
-	details     map[int]string
-	rehearsed   bool // nothing is deleted or written down
+	plan      *SignedPlan
+	started   time.Time
+	approvals []Approval
+	endpoints []dataset.Endpoint // where the snapshot was read from
+	body      *Selection
+	book      *book
+	published map[int]LedgerLine // what the store says of items, by number
+	details   map[int]string
+	rehearsed bool // nothing is deleted or written down
 }
 
 func (r *purgeRun) purged() *Purged {
@@ -202,10 +217,11 @@ func (r *purgeRun) purged() *Purged {
 
 // settle publishes what runs that were cut short did.
 func (r *purgeRun) settle(ctx context.Context) error {
-	if len(r.unpublished) == 0 {
+	lines := r.unpublished()
+	if len(lines) == 0 {
 		return nil
 	}
-	return r.result(ctx, r.entry(r.unpublished[0].Item, r.unpublished[len(r.unpublished)-1].Item+1), r.unpublished)
+	return r.result(ctx, r.entry(lines[0].Item, lines[len(lines)-1].Item+1), lines)
 }
 
 func (r *purgeRun) entry(from, to int) Ledger {
@@ -347,7 +363,7 @@ func (r *purgeRun) items(ctx context.Context, d exporters.Deleter, streams map[s
 		if err != nil {
 			return lines, err
 		}
-		lines = append(lines, LedgerLine{n, f, r.details[n]})
+		lines = append(lines, r.line(n, f, r.details[n]))
 	}
 	return lines, nil
 }
@@ -457,7 +473,7 @@ func (r *purgeRun) report(out *Purged) {
 		if f == Deleted || f == Gone {
 			out.Kinds[r.body.Items[n].Kind]++
 		}
-		out.Lines = append(out.Lines, LedgerLine{n, f, r.details[n]})
+		out.Lines = append(out.Lines, LedgerLine{Item: n, Fate: f, Detail: r.details[n]})
 	}
 	out.Ended = r.now()
 }

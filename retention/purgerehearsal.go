@@ -3,6 +3,7 @@ package retention
 import (
 	"context"
 	"encoding/json"
+	"maps"
 
 	"github.com/dwp/sallyport/dataset"
 )
@@ -10,7 +11,7 @@ import (
 // rehearse goes through the items as a run does, against a rehearsal of the source.
 func (r *purgeRun) rehearse(ctx context.Context) (*Purged, error) {
 	dry := *r
-	dry.book, dry.details, dry.rehearsed = r.book.copied(), map[int]string{}, true
+	dry.book, dry.published, dry.details, dry.rehearsed = r.book.copied(), maps.Clone(r.published), map[int]string{}, true
 	out := dry.purged()
 	if err := dry.delete(ctx); err != nil {
 		return nil, err

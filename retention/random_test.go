@@ -170,8 +170,8 @@ func purgeAtRandom(t *testing.T, c *court, s *archive.Snapshot, rnd *rand.Rand, 
 	book, err := c.purger(t, plan).Ledger(t.Context(), plan)
 	check(t, err)
 	for _, l := range out.Lines {
-		if l.Fate != book[l.Item] {
-			t.Errorf("seed %d: the ledger in the store says of item %d %q; it was %q", seed, l.Item, book[l.Item], l.Fate)
+		if l.Fate != book[l.Item].Fate {
+			t.Errorf("seed %d: the ledger in the store says of item %d %q; it was %q", seed, l.Item, book[l.Item].Fate, l.Fate)
 		}
 	}
 	if len(out.Lines) != len(body.Items) {

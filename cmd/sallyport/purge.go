@@ -5,17 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/dwp/sallyport/audit"
 	"github.com/dwp/sallyport/crypto"
 	"github.com/dwp/sallyport/dataset"
-	"github.com/dwp/sallyport/exporters"
 	"github.com/dwp/sallyport/internal/config"
 	"github.com/dwp/sallyport/retention"
-	"github.com/dwp/sallyport/verify"
 	"github.com/urfave/cli/v2"
 )
 
@@ -62,12 +59,18 @@ func purgeCommand() command {
 				run: runPurgeApprove,
 			},
 			{
-				name: "apply", summary: "delete what an approved plan names, and certify it", args: "SERVICE PLAN", min: 2, max: 2,
+				name: "apply", summary: "delete what an approved plan names, and certify it", args: "[SERVICE [PLAN]]", max: -1,
 				detail: "Each item is deleted only if the source still has it exactly as archived. Interrupted, it goes on when it is run\n" +
-					"again. At the end the source is read again, and the deletion is certified.",
-				uses:  []flagGroup{configFlags, storeFlags, identityFlags},
-				flags: []cli.Flag{&cli.PathFlag{Name: "report", TakesFile: true, Usage: "write the certificate in words to `FILE` too"}},
-				run:   runPurgeApply,
+					"again. At the end the source is read again, and the deletion is certified. --dry-run asks the source of every item\n" +
+					"and says what would become of it, and a hash: --expect HASH does that or nothing.",
+				uses: []flagGroup{configFlags, storeFlags, identityFlags},
+				flags: []cli.Flag{
+					&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "say what would become of every item, and delete nothing"},
+					&cli.StringFlag{Name: "expect", Usage: "do nothing unless a dry run says `HASH` now"},
+					&cli.BoolFlag{Name: "due", Usage: "every plan, of the services named or of all, that is approved and not carried out"},
+					&cli.PathFlag{Name: "report", TakesFile: true, Usage: "write the certificate in words to `FILE` too"},
+				},
+				run: runPurgeApply,
 			},
 			{
 				name: "rebuild", summary: "read everything that a plan deleted back from the archive alone", args: "SERVICE PLAN", min: 2, max: 2,
@@ -101,6 +104,10 @@ func purgeRules(p *config.Purge, now time.Time) []retention.Rule {
 	return rules
 }
 
+func purgeLimits(p *config.Purge) retention.Limits {
+	return retention.Limits{Items: p.MaxItems, Percent: p.MaxPercent, Period: p.Period.Std()}
+}
+
 func runPurgePlan(ctx context.Context, i *invocation) error {
 	s, err := i.openSession(ctx)
 	if err != nil {
@@ -118,7 +125,7 @@ func runPurgePlan(ctx context.Context, i *invocation) error {
 	}
 	now := time.Now()
 	if i.c.Bool("due") {
-		if waits, err := o.Waiting(ctx, name); err != nil || waits {
+		if waiting, err := o.Waiting(ctx, name); err != nil || len(waiting) > 0 {
 			return err
 		}
 	}
@@ -130,7 +137,7 @@ func runPurgePlan(ctx context.Context, i *invocation) error {
 	if err != nil {
 		return err
 	}
-	p := retention.Planner{Office: o, Rules: purgeRules(purge, now), Limits: retention.Limits{Items: purge.MaxItems, Percent: purge.MaxPercent},
+	p := retention.Planner{Office: o, Rules: purgeRules(purge, now), Limits: purgeLimits(purge),
 		Approvals: purge.Approvals, Within: purge.ProofWithin.Std(), OneHost: s.config.Role == "", Memory: s.holdMemory()}
 	if text := i.c.String("keep-until"); text != "" {
 		if p.KeepUntil, err = time.Parse(time.DateOnly, text); err != nil {
@@ -297,123 +304,6 @@ func runPurgeApprove(ctx context.Context, i *invocation) error {
 	i.printf("%s approved plan %s, round %d\n", id.Principal, plan.Hash, round(i))
 	i.result = map[string]any{"plan": plan.Hash, "principal": id.Principal, "round": round(i)}
 	return nil
-}
-
-func runPurgeApply(ctx context.Context, i *invocation) error {
-	s, o, plan, err := i.openPlan(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	name := i.arg(0)
-	_, purge, err := s.purgeOf(name)
-	if err != nil {
-		return err
-	}
-	src, err := s.source(name)
-	if err != nil {
-		return err
-	}
-	unlock, err := s.lock(name + "-purge")
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	return s.withLog(ctx, func(l *audit.Log) error {
-		proof, err := retention.FindProof(ctx, s.archive, name, plan.Certificate, time.Now())
-		if err != nil {
-			return err
-		}
-		task := s.progress().Task("purge "+name, "item")
-		p := retention.Purger{Office: *o, Log: l, Memory: s.holdMemory(), Proof: proof, Within: purge.ProofWithin.Std(), OneHost: s.config.Role == "",
-			Source: func(ctx context.Context) (exporters.Exporter, error) { return s.open(ctx, src) },
-			State:  filepath.Join(s.state, "purge", string(s.archive.ID)),
-			OnItem: func(int, retention.Fate, error) { task.Add(1, 0) }}
-		out, err := p.Apply(ctx, plan)
-		task.End()
-		if out != nil {
-			s.printPurged(out)
-		}
-		if err != nil {
-			return err
-		}
-		return s.certifyPurge(ctx, l, out)
-	})
-}
-
-func (s *session) printPurged(out *retention.Purged) {
-	for _, f := range []retention.Fate{retention.Deleted, retention.Gone, retention.Absent, retention.Changed, retention.Retained, retention.Held, retention.Stays, retention.Failed} {
-		if n := out.Fates[f]; n > 0 {
-			s.printf("%s: %s\n", f, count(int(n), "item"))
-		}
-	}
-	if n := len(out.Absence.Found); n > 0 {
-		s.printf("%s that should be gone are there\n", count(n, "item"))
-	}
-	if out.Absence.Unasked != "" {
-		s.note("the source could not be read again: %s", visible(out.Absence.Unasked))
-	}
-	s.result = map[string]any{"plan": out.Plan.Hash, "fates": out.Fates, "found": out.Absence.Found}
-}
-
-// certifyPurge stores the deletion certificate of a purge that is done.
-func (s *session) certifyPurge(ctx context.Context, l *audit.Log, out *retention.Purged) error {
-	if !out.Done() {
-		return &exitError{code: exitIncomplete, err: errors.New("the purge is not finished"), hint: "run it again; what is deleted is not deleted twice"}
-	}
-	k, err := s.keeper(l)
-	if err != nil {
-		return err
-	}
-	p, err := k.Propose(ctx, out.Plan.Service, s.keepOf(out.Plan.Service))
-	if err != nil {
-		return err
-	}
-	rebuilt := s.tryRebuild(ctx, &k.Office, out.Plan)
-	h, d, err := k.Certify(ctx, out, p.Plan, rebuilt)
-	if err != nil {
-		return err
-	}
-	e := audit.NewEvent(audit.Purge, audit.Fact, time.Now())
-	e.Service, e.Run, e.Document, e.Code = out.Plan.Service, out.Plan.Run, h, "certified"
-	if err := l.Append(e); err != nil {
-		return err
-	}
-	if _, err := l.Publish(ctx); err != nil {
-		return err
-	}
-	s.printf("deletion certificate %s\n", h)
-	if file := s.c.Path("report"); file != "" {
-		if err := createFile(file, []byte(d.Report()), 0o644); err != nil {
-			return err
-		}
-	}
-	s.result = map[string]any{"plan": out.Plan.Hash, "fates": out.Fates, "certificate": h, "deletion": d}
-	if rebuilt == verify.Fail {
-		return &exitError{code: exitIntegrity, err: errors.New("what was deleted cannot be rebuilt from the archive")}
-	}
-	return nil
-}
-
-// tryRebuild reads what was deleted back, if this host has the data identity.
-func (s *session) tryRebuild(ctx context.Context, o *retention.Office, plan *retention.SignedPlan) verify.Outcome {
-	snap, err := s.snapshotOf(ctx, plan.Service, plan.Manifest)
-	if errors.Is(err, crypto.ErrNoKey) {
-		s.note("this host cannot open the archive: run sallyport purge rebuild on the verifier")
-		return verify.NotRun
-	}
-	var body *retention.Selection
-	if err == nil {
-		body, err = o.Body(ctx, plan)
-	}
-	outcome := verify.Unknown
-	if err == nil {
-		outcome, err = retention.Rebuild(ctx, snap, body)
-	}
-	if err != nil {
-		s.note("%s", visible(err.Error()))
-	}
-	return outcome
 }
 
 func runPurgeRebuild(ctx context.Context, i *invocation) error {

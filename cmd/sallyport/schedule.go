@@ -92,12 +92,14 @@ func (i *invocation) writeSchedule(files []schedule.File) error {
 
 // timersOf returns the timers of the commands that know --due and that the role may run.
 func timersOf(c *config.Config, app *cli.App) []schedule.Timer {
-	var exports, tests []schedule.Cron
-	var export, test bool
+	var exports []schedule.Cron
+	var export, test, keep, purge bool
 	for _, name := range c.Names() {
 		s := c.Services[name]
 		export = export || !s.Schedule.IsZero() || s.Objectives.RPO > 0
 		test = test || s.Objectives.ExitTestEvery > 0
+		keep = keep || s.Keep != nil
+		purge = purge || s.Purge != nil
 		exports = append(exports, s.Schedule.Cron)
 	}
 	all := []struct {
@@ -106,17 +108,29 @@ func timersOf(c *config.Config, app *cli.App) []schedule.Timer {
 		wants bool
 	}{
 		{schedule.Timer{Name: "export", Summary: "export what is due", Args: []string{"export", "--due"}, At: exports}, config.Exporter, export},
-		{schedule.Timer{Name: "exit-test", Summary: "run the exit tests that are due", Args: []string{"exit-test", "--due"}, At: tests}, config.Verifier, test},
+		{schedule.Timer{Name: "exit-test", Summary: "run the exit tests that are due", Args: []string{"exit-test", "--due"}}, config.Verifier, test},
+		{schedule.Timer{Name: "retention", Summary: "let snapshots expire that no rule keeps", Args: []string{"retention", "apply", "--due"}}, config.Keeper, keep},
+		{schedule.Timer{Name: "purge", Summary: "carry out the purges that are approved", Args: []string{"purge", "apply", "--due"}}, config.Keeper, purge},
 	}
 	var timers []schedule.Timer
 	for _, t := range all {
 		mine := c.Role == "" || c.Role == t.role
-		cmd := app.Command(t.timer.Args[0])
-		if mine && t.wants && cmd != nil && slices.Contains(flagNames(cmd.Flags), "due") {
+		if mine && t.wants && knowsDue(app.Commands, t.timer.Args) {
 			timers = append(timers, t.timer)
 		}
 	}
 	return timers
+}
+
+// knowsDue reports whether the command that words name has the flag --due.
+func knowsDue(commands []*cli.Command, words []string) bool {
+	for _, cmd := range commands {
+		if !cmd.HasName(words[0]) {
+			continue
+		}
+		return slices.Contains(flagNames(cmd.Flags), "due") || knowsDue(cmd.Subcommands, words[1:])
+	}
+	return false
 }
 
 func scheduleSettings(i *invocation, c *config.Config) (schedule.Settings, error) {

@@ -157,8 +157,9 @@ type Purge struct {
 	Rules       []PurgeRule `key:"rules" need:"" min:"1" doc:"What may be deleted."`
 	ProofWithin Duration    `key:"proof_within" default:"30d" doc:"How old the certificate may be that proves the archive."`
 	Approvals   int         `key:"approvals" min:"1" max:"20" default:"2" doc:"How many people besides the planner must sign the plan."`
-	MaxItems    int         `key:"max_items" min:"1" default:"10000" doc:"More items than this need a second round of approvals."`
-	MaxPercent  int         `key:"max_percent" min:"1" max:"100" default:"10" doc:"A larger share of a stream than this, in percent, needs a second round of approvals."`
+	MaxItems    int         `key:"max_items" min:"1" default:"10000" doc:"More items than this, those deleted within the period before included, need a second round of approvals."`
+	MaxPercent  int         `key:"max_percent" min:"1" max:"100" default:"10" doc:"A larger share of a stream than this, in percent, that of plans carried out within the period before included, needs a second round of approvals."`
+	Period      Duration    `key:"period" default:"30d" doc:"How long what was deleted before counts towards max_items and max_percent."`
 }
 
 // A PurgeRule picks records whose time is over.
