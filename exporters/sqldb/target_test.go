@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/dwp/sallyport/dataset"
@@ -32,10 +33,16 @@ func copyAll(t testing.TB, dst exporters.Target, src exporters.Exporter) ([]data
 	if err := dst.Begin(t.Context(), test, all); err != nil {
 		t.Fatal(err)
 	}
+	var mu sync.Mutex
 	var gaps []dataset.Gap
+	gap := func(g dataset.Gap) {
+		mu.Lock()
+		defer mu.Unlock()
+		gaps = append(gaps, g)
+	}
 	for _, s := range all {
 		seq := src.Read(t.Context(), exporters.Query{Streams: []dataset.Stream{s}})
-		if err := dst.Load(t.Context(), s, seq, func(g dataset.Gap) { gaps = append(gaps, g) }); err != nil {
+		if err := dst.Load(t.Context(), s, seq, gap); err != nil {
 			t.Fatal(err)
 		}
 	}
