@@ -86,6 +86,12 @@ CREATE VIEW app.b_first WITH (security_barrier = true) AS SELECT id, net FROM ap
 CREATE VIEW app.a_second AS SELECT count(*) AS n, max(net) AS "Max" FROM app.b_first; COMMENT ON VIEW app.a_second IS 'needs b_first';
 CREATE MATERIALIZED VIEW app.sums AS SELECT st, sum(amount) AS total FROM app.cases GROUP BY st; CREATE UNIQUE INDEX sums_st ON app.sums (st);
 CREATE MATERIALIZED VIEW app.later AS SELECT 1 AS one WITH NO DATA;
+CREATE TYPE app.span AS RANGE (SUBTYPE = float8, SUBTYPE_DIFF = float8mi); CREATE TYPE app.words AS RANGE (SUBTYPE = text, SUBTYPE_OPCLASS = text_pattern_ops, COLLATION = "C", MULTIRANGE_TYPE_NAME = app."many Words");
+CREATE TYPE app.pair AS (a text COLLATE "C", "B b" varchar(7) COLLATE "POSIX", n integer); CREATE TABLE app.typed (id integer, s app.span, w app.words, m app."many Words", p app.pair, v text);
+INSERT INTO app.typed VALUES (1, '[1.5,2)', '[a,b)', '{[a,b),[c,d)}', '(x,y,1)', repeat('x', 9000));
+ALTER TABLE app.typed SET (toast.autovacuum_enabled = false, toast.vacuum_truncate = false, autovacuum_vacuum_threshold = 7); ALTER TABLE app.typed ALTER v SET STORAGE MAIN, ALTER v SET (n_distinct = -0.5, n_distinct_inherited = 9), ALTER v SET COMPRESSION pglz;
+ALTER TABLE app.typed ADD CONSTRAINT typed_key PRIMARY KEY (id) WITH (fillfactor = 55); CREATE INDEX typed_length ON app.typed (length(v)) WITH (fillfactor = 66); ALTER INDEX app.typed_length ALTER COLUMN 1 SET STATISTICS 321;
+ALTER STATISTICS app.both SET STATISTICS 55; ALTER MATERIALIZED VIEW app.sums ALTER total SET STATISTICS 12;
 CREATE TABLE app.log (at date NOT NULL, region text NOT NULL DEFAULT 'x', n integer, CONSTRAINT n_positive CHECK (n > 0), PRIMARY KEY (at, region)) PARTITION BY RANGE (at);
 CREATE TABLE app.log_2025 PARTITION OF app.log FOR VALUES FROM ('2025-01-01') TO ('2026-01-01') PARTITION BY LIST (region);
 CREATE TABLE app.log_2025_x PARTITION OF app.log_2025 FOR VALUES IN ('x'); CREATE TABLE app.log_2025_rest PARTITION OF app.log_2025 DEFAULT;
@@ -205,5 +211,21 @@ func TestANativeRestoreNeedsTheDefinitions(t *testing.T) {
 	dst := openNative(t, SQLite, "sqlite:"+filepath.Join(t.TempDir(), "to.db"), false)
 	if err := dst.Begin(t.Context(), dataset.NewID(), []dataset.Stream{stream(t, src, "t")}); err == nil {
 		t.Error("Begin took tables without their definitions")
+	}
+}
+
+// TestWhatARangeTypeCannotTakeAlongIsNamed has a range whose difference is a function of
+// the source's own.
+func TestWhatARangeTypeCannotTakeAlongIsNamed(t *testing.T) {
+	t.Parallel()
+	from, _ := pgDatabase(t, `CREATE FUNCTION minus(a text, b text) RETURNS float8 LANGUAGE sql IMMUTABLE AS 'SELECT 1.0::float8';
+		CREATE TYPE words AS RANGE (SUBTYPE = text, SUBTYPE_DIFF = minus); CREATE TABLE t (id integer PRIMARY KEY, w words); INSERT INTO t VALUES (1, '[a,b)')`)
+	src := open(t, Postgres, from)
+	if filters := strings.Join(src.Facts().Filters, "\n"); !strings.Contains(filters, "words") || !strings.Contains(filters, "public.minus") {
+		t.Errorf("filters name no function of the range type:\n%s", filters)
+	}
+	to, _ := pgDatabase(t, "")
+	if err := exportertest.CheckTarget(t.Context(), openNative(t, Postgres, to, false), src); err != nil {
+		t.Error(err)
 	}
 }

@@ -94,11 +94,22 @@ type pgType struct {
 	Base      string     `json:"base,omitempty"`
 	Collation string     `json:"collation,omitempty"`
 	Required  bool       `json:"required,omitempty"`
+	Range     pgRange    `json:"range,omitzero"`
 }
 
 type pgMember struct {
-	Name string `json:"name"`
-	Type string `json:"type"`
+	Name      string `json:"name"`
+	Type      string `json:"type"`
+	Collation string `json:"collation,omitempty"` // where it is not the type's own
+}
+
+// A pgRange is what a range type has beside its subtype and collation. Functions are not
+// carried: the server calls them, whoever wrote them.
+type pgRange struct {
+	OpClass    []string `json:"opclass,omitempty"`    // schema and name, where it is not the default one
+	Multirange []string `json:"multirange,omitempty"` // likewise
+	Difference string   `json:"difference,omitempty"` // a function of pg_catalog
+	Functions  []string `json:"functions,omitempty"`  // that are lost: of other schemas
 }
 
 // userSpace keeps what the server itself owns out of a query over pg_class c or

@@ -156,8 +156,15 @@ func (b *pgBuilder) makeType(ctx context.Context, typ pgType) (bool, error) {
 			return false, err
 		}
 	}
-	if typ.Collation != "" {
-		if known, err := b.known(ctx, "to_regcollation", typ.Collation); err != nil || !known {
+	collations := []string{typ.Collation}
+	for _, f := range typ.Fields {
+		collations = append(collations, f.Collation)
+	}
+	for _, c := range collations {
+		if c == "" {
+			continue
+		}
+		if known, err := b.known(ctx, "to_regcollation", c); err != nil || !known {
 			return false, err
 		}
 	}

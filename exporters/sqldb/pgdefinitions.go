@@ -90,7 +90,17 @@ var pgDefinitions = []struct{ what, sql string }{
 			('STORAGE', CASE WHEN a.attstorage <> t.typstorage THEN CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END END),
 			('STATISTICS', CASE WHEN a.attstattarget >= 0 THEN a.attstattarget::text END),
 			('COMPRESSION', CASE to_jsonb(a) ->> 'attcompression' WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' END)) AS x(what, value)
-		WHERE c.relkind IN ('r', 'p') AND x.value IS NOT NULL AND ` + pgOwn},
+		WHERE c.relkind IN ('r', 'p', 'm') AND x.value IS NOT NULL AND ` + pgOwn},
+	{"column options", `SELECT 'storage', n.nspname::text, format('%I.%I options', c.relname, a.attname), format('ALTER TABLE ONLY %s ALTER COLUMN %I SET (%s)', ` + pgRel + `, a.attname, array_to_string(a.attoptions, ', '))
+		` + pgFromClass + ` JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped WHERE c.relkind IN ('r', 'p', 'm') AND a.attoptions IS NOT NULL AND ` + pgOwn},
+	{"toast storage", `SELECT 'storage', n.nspname::text, quote_ident(c.relname) || ' toast', 'ALTER TABLE ONLY ' || ` + pgRel + ` || ' SET (' || (SELECT string_agg('toast.' || o, ', ') FROM unnest(toast.reloptions) o) || ')'
+		` + pgFromClass + ` JOIN pg_class toast ON toast.oid = c.reltoastrelid WHERE c.relkind IN ('r', 'm') AND toast.reloptions IS NOT NULL AND ` + pgOwn},
+	{"options of key indexes", `SELECT 'index option', n.nspname::text, quote_ident(c.relname), 'ALTER INDEX ' || ` + pgRel + ` || ' SET (' || array_to_string(c.reloptions, ', ') || ')'
+		` + pgFromClass + ` WHERE c.relkind IN ('i', 'I') AND c.reloptions IS NOT NULL AND EXISTS (SELECT 1 FROM pg_constraint k WHERE k.conindid = c.oid AND k.contype IN ('p', 'u', 'x')) AND ` + pgOwn},
+	{"statistics of index columns", `SELECT 'index option', n.nspname::text, format('%I %s', c.relname, a.attnum), format('ALTER INDEX %s ALTER COLUMN %s SET STATISTICS %s', ` + pgRel + `, a.attnum, a.attstattarget)
+		` + pgFromClass + ` JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 WHERE c.relkind IN ('i', 'I') AND a.attstattarget >= 0 AND ` + pgOwn},
+	{"statistics targets", `SELECT 'statistics target', n.nspname::text, s.stxname::text, format('ALTER STATISTICS %I.%I SET STATISTICS %s', n.nspname, s.stxname, s.stxstattarget)
+		FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE s.stxstattarget >= 0 AND ` + userSpace},
 	{"statistics", `SELECT 'statistics', n.nspname::text, s.stxname::text, pg_get_statisticsobjdef(s.oid) FROM pg_statistic_ext s JOIN pg_namespace n ON n.oid = s.stxnamespace WHERE ` + userSpace},
 	{"comments", `SELECT 'comment', n.nspname::text, quote_ident(c.relname), format('COMMENT ON %s %s IS %L', CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
 			WHEN 'i' THEN 'INDEX' WHEN 'I' THEN 'INDEX' WHEN 'c' THEN 'TYPE' WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, ` + pgRel + `, de.description)
@@ -156,6 +166,9 @@ func (cat *pgCatalog) readDefinitions(ctx context.Context, c *pgx.Conn) error {
 		}
 	}
 	for _, t := range cat.types {
+		for _, f := range t.Range.Functions {
+			cat.filters = append(cat.filters, fmt.Sprintf("Range type %s is exported without its function %s.", streamName(t.Schema, t.Name), f))
+		}
 		cat.definitions = append(cat.definitions, definition{kind: "type", schema: t.Schema, name: t.Name, sql: t.sql()})
 	}
 	if err := cat.readSequences(ctx, c); err != nil {
@@ -211,8 +224,10 @@ func (cat *pgCatalog) countOthers(ctx context.Context, c *pgx.Conn) error {
 		{"text search configurations", "pg_ts_config"}, {"text search dictionaries", "pg_ts_dict"}, {"event triggers", "pg_event_trigger"},
 		{"publications", "pg_publication"}, {"foreign servers", "pg_foreign_server"}, {"default privileges", "pg_default_acl"},
 	} {
-		// What initdb made has numbers below 16384.
-		parts = append(parts, fmt.Sprintf("SELECT '%s', count(*) FROM %s o WHERE o.oid >= 16384 AND NOT %s", o.what, o.catalog, ofExtension(o.catalog, "o.oid")))
+		// What initdb made has numbers below 16384; what a type brings along, a cast of its
+		// own for one, comes back with it.
+		parts = append(parts, fmt.Sprintf("SELECT '%s', count(*) FROM %s o WHERE o.oid >= 16384 AND NOT %s AND NOT EXISTS (SELECT 1 FROM pg_depend i WHERE i.classid = '%s'::regclass AND i.objid = o.oid AND i.deptype = 'i')",
+			o.what, o.catalog, ofExtension(o.catalog, "o.oid"), o.catalog))
 	}
 	rows, err := pgRows[row](ctx, c, "others", strings.Join(parts, " UNION ALL "))
 	if err != nil {

@@ -35,12 +35,14 @@ var pgKinds = []definitionKind{
 	{"constraint", []string{"ALTER TABLE "}, ""},
 	{"index", []string{"CREATE INDEX ", "CREATE UNIQUE INDEX "}, ""},
 	{"index attachment", []string{"ALTER INDEX "}, ""},
+	{"index option", []string{"ALTER INDEX "}, ""},
 	{"foreign key", []string{"ALTER TABLE "}, ""},
 	{"view", []string{"CREATE VIEW "}, "DROP VIEW"},
 	{"materialized view", []string{"CREATE MATERIALIZED VIEW "}, "DROP MATERIALIZED VIEW"},
 	{"cluster", []string{"ALTER TABLE "}, ""},
 	{"replica identity", []string{"ALTER TABLE "}, ""},
 	{"statistics", []string{"CREATE STATISTICS "}, "DROP STATISTICS"},
+	{"statistics target", []string{"ALTER STATISTICS "}, ""},
 	{"comment", []string{"COMMENT ON "}, ""},
 }
 
