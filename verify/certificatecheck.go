@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dwp/sallyport/archive"
+	"github.com/dwp/sallyport/audit"
 	"github.com/dwp/sallyport/crypto"
 	"github.com/dwp/sallyport/dataset"
 )
@@ -106,6 +107,7 @@ type CertificateCheck struct {
 	Snapshot  archive.RunID // that it should be for; empty means any
 	Now       time.Time
 	Quick     bool                    // do not read the snapshot's packs: only presence and size
+	Bundle    bool                    // the store is a bundle's payload, which holds no audit logs
 	Progress  func(done, total int64) // bytes of packs; may be nil; called from any goroutine
 }
 
@@ -189,7 +191,10 @@ func (c *CertificateCheck) all(ctx context.Context, r *CertificateReport) error 
 	if err := c.snapshot(ctx, r, cert); err != nil {
 		return err
 	}
-	return c.annex(ctx, r, p)
+	if err := c.annex(ctx, r, p); err != nil || c.Bundle {
+		return err
+	}
+	return c.logs(ctx, r, p)
 }
 
 func (c *CertificateCheck) signature(ctx context.Context, r *CertificateReport, p *Predicate) error {
@@ -388,5 +393,40 @@ func (c *CertificateCheck) annex(ctx context.Context, r *CertificateReport, p *P
 		return err
 	}
 	r.ask(question, err, "sha256 %s", p.Annex.SHA256)
+	return nil
+}
+
+// logs makes sure that the audit logs of now continue those that the certificate saw: a
+// store that was rolled back to before it does not have what came since.
+func (c *CertificateCheck) logs(ctx context.Context, r *CertificateReport, p *Predicate) error {
+	const question = "Do the audit logs continue those that it saw?"
+	var pins []archive.Checkpoint
+	if p.Archive.Log != nil {
+		pins = append(pins, *p.Archive.Log)
+	}
+	for _, l := range p.Logs {
+		pins = append(pins, l.Checkpoint())
+	}
+	if len(pins) == 0 {
+		return nil // it saw none
+	}
+	var wrong []error
+	for _, pin := range pins {
+		log, err := audit.NewReader(c.Archive.Store, c.Archive.ID, pin.Log, c.Archive.Trust)
+		var head archive.Checkpoint
+		if err == nil {
+			head, err = log.Head(ctx)
+		}
+		if err == nil {
+			err = log.Continues(ctx, pin, head)
+		}
+		switch {
+		case errors.Is(err, audit.ErrNoLog), errors.Is(err, audit.ErrInconsistent), errors.Is(err, fs.ErrNotExist):
+			wrong = append(wrong, fmt.Errorf("%s: %w", pin.Log, err))
+		case err != nil:
+			return err
+		}
+	}
+	r.ask(question, errors.Join(wrong...), "%s", plural(int64(len(p.Logs)), "log"))
 	return nil
 }

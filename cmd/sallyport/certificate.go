@@ -133,7 +133,7 @@ func verifyCertificate(ctx context.Context, i *invocation) error {
 	task := s.progress().Task("certificate verify", "pack")
 	var before int64
 	r, err := verify.CertificateCheck{Archive: s.archive, Doc: f.doc, Signature: f.signature, Service: n.Service, Snapshot: n.Run,
-		Now: time.Now(), Quick: i.c.Bool("quick"), Progress: func(done, total int64) {
+		Now: time.Now(), Quick: i.c.Bool("quick"), Bundle: s.bag && i.c.IsSet("store"), Progress: func(done, total int64) {
 			task.Add(1, done-before)
 			before = done
 		}}.Run(ctx)
@@ -230,7 +230,7 @@ func (s *session) page(ctx context.Context, c *verify.StoredCertificate, names b
 		r.Signature = info.Name
 	}
 	var err error
-	check := verify.CertificateCheck{Archive: s.archive, Doc: c.Doc, Service: p.Service, Snapshot: p.Run, Now: time.Now(), Quick: true}
+	check := verify.CertificateCheck{Archive: s.archive, Doc: c.Doc, Service: p.Service, Snapshot: p.Run, Now: time.Now(), Quick: true, Bundle: s.bag && s.c.IsSet("store")}
 	if r.Check, err = check.Run(ctx); err != nil {
 		return nil, err
 	}
