@@ -120,8 +120,12 @@ func (l *logged) end(ctx context.Context, err error, run archive.RunID, document
 	l.s.logEvent(context.WithoutCancel(ctx), r)
 }
 
-// logEvent appends an event and tries to publish it.
+// logEvent appends an event and tries to publish it. A bundle is not written to: the event
+// waits on this host for the next one in the archive itself, if it has a part in one.
 func (s *session) logEvent(ctx context.Context, e audit.Event) *archive.Checkpoint {
+	if s.bag && s.config == nil {
+		return nil
+	}
 	l, err := s.openLog(ctx)
 	if err != nil {
 		s.note("the audit log could not be opened, so this is not in it: %v", err)
@@ -132,7 +136,7 @@ func (s *session) logEvent(ctx context.Context, e audit.Event) *archive.Checkpoi
 		s.note("not in the audit log: %v", err)
 		return nil
 	}
-	if s.bag { // the event waits on this host for the next one in the archive itself
+	if s.bag {
 		return nil
 	}
 	head, err := l.Publish(ctx)
