@@ -16,11 +16,13 @@ func discoverCommand() command {
 		detail: "With --lint a low-code manifest is read, without a request, and what keeps it from running here is listed by\n" +
 			"component, field and expression; the exit code is 0 if it runs and 4 if not. With --manifest a connection is tried: the\n" +
 			"first records of each stream are shown as they would be exported. --config then names a file with the connection's own\n" +
-			"configuration, in which texts that begin with env:, file: or exec: are secrets.",
+			"configuration, in which texts that begin with env:, file: or exec: are secrets, and --with one with the exporter's other\n" +
+			"options (attachments, hosts, ...), as they stand below with: in a service's configuration.",
 		uses: []flagGroup{configFlags, storeFlags},
 		flags: []cli.Flag{
 			&cli.PathFlag{Name: "lint", TakesFile: true, Usage: "say whether the low-code manifest in `FILE` runs, and what it lacks"},
 			&cli.PathFlag{Name: "manifest", TakesFile: true, Usage: "try the low-code manifest in `FILE`, with the connection's configuration in --config"},
+			&cli.PathFlag{Name: "with", TakesFile: true, Usage: "with --manifest: take the exporter's other options from `FILE`"},
 			&cli.IntFlag{Name: "first", Value: 3, Usage: "with --manifest: show `N` records of each stream"},
 			&cli.StringFlag{Name: "service", Hidden: true},
 			&cli.StringFlag{Name: "classification", Value: "OFFICIAL", Hidden: true},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"github.com/dwp/sallyport/dataset"
@@ -64,20 +65,11 @@ func tryManifest(ctx context.Context, i *invocation, path string) error {
 	if report, err := rest.Lint(data); err != nil || !report.Runs {
 		return lintManifest(i, path)
 	}
-	with := map[string]any{}
-	file := i.c.Path("config")
-	if file != "" {
-		if with, err = config.LoadMap(file); err != nil {
-			return usage("--config FILE holds what the manifest calls config, as YAML or JSON", "%w", err)
-		}
+	options, home, err := trialOptions(i, path)
+	if err != nil {
+		return err
 	}
-	options := map[string]any{"manifest": path, "config": with}
-	for _, o := range rest.Kind.Options {
-		if _, given := options[o.Name]; !given && o.Default != nil {
-			options[o.Name] = o.Default
-		}
-	}
-	samples, err := rest.First(ctx, exporters.Config{Options: options, Log: i.err, Secret: config.Secrets{Dir: filepath.Dir(file)}.Resolve}, i.c.Int("first"))
+	samples, err := rest.First(ctx, exporters.Config{Options: options, Log: i.err, Secret: config.Secrets{Dir: home}.Resolve}, i.c.Int("first"))
 	if err != nil {
 		return err
 	}
@@ -93,6 +85,41 @@ func tryManifest(ctx context.Context, i *invocation, path string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// trialOptions returns the options of a trial, and the folder from which relative paths of
+// secrets start.
+func trialOptions(i *invocation, manifest string) (options map[string]any, home string, err error) {
+	given := map[string]any{"manifest": manifest}
+	if file := i.c.Path("config"); file != "" {
+		m, err := config.LoadMap(file)
+		if err != nil {
+			return nil, "", usage("--config FILE holds what the manifest calls config, as YAML or JSON", "%w", err)
+		}
+		given["config"], home = m, filepath.Dir(file)
+	}
+	with := i.c.Path("with")
+	if with == "" {
+		options = given
+		for _, o := range rest.Kind.Options {
+			if _, ok := options[o.Name]; !ok && o.Default != nil {
+				options[o.Name] = o.Default
+			}
+		}
+		return options, home, nil
+	}
+	if options, err = config.LoadOptions(with, rest.Kind, given); err != nil {
+		return nil, "", usage("--with FILE holds what stands below with: in a service's configuration, as YAML or JSON", "%w", err)
+	}
+	if options["manifest"] != manifest {
+		return nil, "", usage("leave it out of the file", "--manifest and %s name two manifests", with)
+	}
+	if _, twice := given["config"]; !twice {
+		home = filepath.Dir(with)
+	} else if !reflect.DeepEqual(options["config"], given["config"]) {
+		return nil, "", usage("leave it out of one", "--config and %s hold two configurations of the connection", with)
+	}
+	return options, home, nil
 }
 
 // maxShown is how much of a record is shown to people, in bytes; programs get it whole.

@@ -85,9 +85,10 @@ type Sample struct {
 }
 
 // First opens a connection and returns the first records of each stream, n at most,
-// as they would be exported. A stream that fails has its error in its sample; First
-// fails if the connection cannot be opened or the context ends. Secrets of the
-// configuration that a service repeats in its records are replaced by stars.
+// as they would be exported, and with them the files that they link to. A stream that
+// fails has its error in its sample; First fails if the connection cannot be opened or the
+// context ends. Secrets of the configuration that a service repeats in its records are
+// replaced by stars.
 func First(ctx context.Context, c exporters.Config, n int) ([]Sample, error) {
 	x, err := Kind.Open(ctx, c)
 	if err != nil {
@@ -101,28 +102,52 @@ func First(ctx context.Context, c exporters.Config, n int) ([]Sample, error) {
 	var out []Sample
 	for _, s := range streams {
 		if s.Blobs {
-			continue
+			continue // read with its records
 		}
-		sample := Sample{Stream: s.Name, Records: []json.RawMessage{}}
-		for rec, err := range x.Read(ctx, exporters.Query{Streams: []dataset.Stream{s}}) {
-			switch {
-			case err != nil:
-				sample.Failure, sample.Err = err, err.Error()
-			case rec.Gap != nil:
-				sample.Gaps = append(sample.Gaps, *rec.Gap)
-			default:
-				sample.Records = append(sample.Records, shown(x, rec.Data))
-			}
-			if len(sample.Records)+len(sample.Gaps) >= n {
-				break
-			}
+		q := exporters.Query{Streams: []dataset.Stream{s}}
+		i := slices.IndexFunc(streams, func(f dataset.Stream) bool { return f.Blobs && f.Group != "" && f.Group == s.Group })
+		if i >= 0 {
+			q.Streams = append(q.Streams, streams[i])
 		}
+		records, files := first(ctx, x, q, n)
 		if ctx.Err() != nil {
 			return out, context.Cause(ctx)
 		}
-		out = append(out, sample)
+		if out = append(out, records); i >= 0 {
+			out = append(out, files)
+		}
 	}
 	return out, nil
+}
+
+// first reads until there are n records or gaps of a stream, and what comes with them of
+// its files, if the query has both.
+func first(ctx context.Context, x exporters.Exporter, q exporters.Query, n int) (records, files Sample) {
+	records = Sample{Stream: q.Streams[0].Name, Records: []json.RawMessage{}}
+	files = Sample{Records: []json.RawMessage{}}
+	if len(q.Streams) > 1 {
+		files.Stream = q.Streams[1].Name
+	}
+	for rec, err := range x.Read(ctx, q) {
+		into := &records
+		if err == nil && rec.Stream != records.Stream {
+			into = &files
+		} else if len(records.Records)+len(records.Gaps) >= n {
+			break // the next one has begun
+		}
+		switch {
+		case err != nil:
+			into.Failure, into.Err = err, err.Error()
+		case rec.Gap != nil:
+			into.Gaps = append(into.Gaps, *rec.Gap)
+		default:
+			into.Records = append(into.Records, shown(x, rec.Data))
+		}
+		if len(q.Streams) == 1 && len(records.Records)+len(records.Gaps) >= n {
+			break
+		}
+	}
+	return records, files
 }
 
 // shown is a record without the secrets that x knows of.
