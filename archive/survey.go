@@ -234,6 +234,9 @@ func heads(all []*Decision) []*Decision {
 // "latest".
 func (s *Snapshots) Find(ref string) (*Decision, error) {
 	if ref == "latest" || ref == "" {
+		if len(s.All) == 0 && len(s.Expired) > 0 {
+			return nil, fmt.Errorf("all have expired, the last of them %s: %w", s.Expired[len(s.Expired)-1].Run, ErrNoSnapshot)
+		}
 		if len(s.All) == 0 {
 			return nil, ErrNoSnapshot
 		}
