@@ -24,10 +24,13 @@ const filesSuffix = ".files"
 
 // An attachment says where records name their files. The paths name, size and sha256
 // begin at the map that holds the URL. Links are relative to base, an expression over
-// config and record, or to the stream's own base if it is nil.
+// config and record, or to the stream's own base if it is nil. They are opened with the
+// credentials of auth, or with the stream's own if it is nil.
 type attachment struct {
 	url, name, size, sha256 []string
 	base                    *expr
+	authAt                  string // where in the manifest auth is defined, as #/definitions/x
+	auth                    authenticator
 }
 
 func parseAttachment(v any) (*attachment, error) {
@@ -38,6 +41,10 @@ func parseAttachment(v any) (*attachment, error) {
 	case map[string]any:
 		for k, p := range v {
 			s, ok := p.(string)
+			if k == "auth" && ok {
+				a.authAt = s
+				continue
+			}
 			if k == "base" && ok {
 				x, err := jinja.Compile(s, []string{"config", "record"})
 				if err != nil {
@@ -48,7 +55,7 @@ func parseAttachment(v any) (*attachment, error) {
 			}
 			into, known := map[string]*[]string{"url": &a.url, "name": &a.name, "size": &a.size, "sha256": &a.sha256}[k]
 			if !ok || !known {
-				return nil, fmt.Errorf("%q is not url, name, size or sha256 with a path, nor base with an expression", k)
+				return nil, fmt.Errorf("%q is not url, name, size or sha256 with a path, base with an expression, or auth with a place in the manifest", k)
 			}
 			*into = splitPath(s)
 		}
@@ -68,7 +75,7 @@ func (a *attachment) each(ctx context.Context, v *view, st *stream, it item, key
 		if m.val == nil || m.val == "" {
 			continue // the record has no file
 		}
-		f := &file{v: v, st: st, it: it, from: a.base, stream: st.name + filesSuffix, at: strings.Join(m.at, "/"), parent: key}
+		f := &file{v: v, st: st, it: it, from: a.base, auth: a.auth, stream: st.name + filesSuffix, at: strings.Join(m.at, "/"), parent: key}
 		id := dataset.KeylessKey([]byte(key + "\x00" + strconv.Itoa(ordinal)))
 		if k, err := fileKey(key, len(st.key) > 0, id, f.at); err != nil {
 			return err
@@ -109,7 +116,8 @@ type file struct {
 	v                       *view
 	st                      *stream
 	it                      item
-	from                    *expr // what the link is relative to; nil means the stream's base
+	from                    *expr         // what the link is relative to; nil means the stream's base
+	auth                    authenticator // nil means the stream's
 	stream, key, at, parent string
 	name, sha256            string
 	size                    int64 // as the record says, -1 if it does not
@@ -265,7 +273,11 @@ func (f *file) get(ctx context.Context, off int64) (*http.Response, error) {
 			cl.pinned = []string{home}
 		}
 		if home != "" && origin(&u) == home {
-			o, err := req.auth.options(ctx, f.v, s)
+			auth := f.auth
+			if auth == nil {
+				auth = req.auth
+			}
+			o, err := auth.options(ctx, f.v, s)
 			if err != nil {
 				return nil, err
 			}

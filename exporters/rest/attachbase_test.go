@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/dwp/sallyport/exporters"
 	fixtures "github.com/dwp/sallyport/fixtures/rest"
 )
 
@@ -54,6 +56,57 @@ func TestABaseOfAttachmentsThatCannotRunIsRefusedBeforeAnythingIsRead(t *testing
 	for _, base := range []any{"{{ secrets.x }}", "{{ record[", 7} {
 		if _, err := parseAttachment(map[string]any{"url": "u", "base": base}); err == nil {
 			t.Errorf("base %v was accepted", base)
+		}
+	}
+}
+
+// Services such as PocketBase want another credential for files than for records. It comes
+// from the manifest, goes to the service alone, and is not in what is archived.
+func TestFilesAreOpenedWithTheCredentialsThatTheManifestHasForThem(t *testing.T) {
+	t.Parallel()
+	const manifest = `
+definitions:
+  token:
+    type: SessionTokenAuthenticator
+    login_requester: {type: HttpRequester, url: "{{ config['base'] }}/login", http_method: POST, request_body_json: {username: agent, password: "{{ config['token'] }}"}}
+    session_token_path: [session, token]
+    expiration_duration: PT1M
+    request_authentication: {type: ApiKey, inject_into: {type: RequestOption, inject_into: request_parameter, field_name: key}}
+streams:
+  - type: DeclarativeStream
+    name: tickets
+    primary_key: id
+    retriever:
+      requester: {type: HttpRequester, url: "{{ config['base'] }}/tickets", authenticator: {type: BearerAuthenticator, api_token: "{{ config['token'] }}"}}
+      record_selector: {extractor: {field_path: []}}
+`
+	desk := fixtures.NewDesk(3)
+	desk.Before = func(d *fixtures.Desk, n int, w http.ResponseWriter, r *http.Request) bool {
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/files/") && (r.URL.Query().Get("key") != "session-"+fixtures.Canary || r.Header.Get("Authorization") != ""):
+			w.WriteHeader(http.StatusForbidden)
+		case r.URL.Path == "/tickets" && r.Header.Get("Authorization") != "Bearer "+fixtures.Canary:
+			w.WriteHeader(http.StatusUnauthorized)
+		default:
+			return false
+		}
+		return true
+	}
+	options := func(auth string) map[string]any {
+		return map[string]any{"attachments": map[string]any{"tickets": map[string]any{"url": "attachments/*/url", "auth": auth}}}
+	}
+	tr := startWith(t, []byte(manifest), desk, options("#/definitions/token"), nil)
+	r := tr.read(t, "tickets")
+	if r.err != nil || len(r.gaps) > 0 || len(r.files) != 3 {
+		t.Errorf("%v, gaps %v, %d files", r.err, r.gaps, len(r.files))
+	}
+	if got := strings.Join(r.data, " "); strings.Contains(got, fixtures.Canary) {
+		t.Errorf("the token is in %s", got)
+	}
+	for _, bad := range []string{"#/definitions/nothing", "definitions/token", "#/streams"} {
+		if _, err := open(t.Context(), exporters.Config{Options: map[string]any{"manifest": filepath.Join(tr.dir, "manifest.yaml"),
+			"config": map[string]any{"base": "http://localhost"}, "attachments": options(bad)["attachments"]}}, tr.clock.now, tr.clock.sleep); err == nil {
+			t.Errorf("%s was taken for an authenticator", bad)
 		}
 	}
 }

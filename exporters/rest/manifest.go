@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+	"strings"
 
 	"github.com/dwp/sallyport/exporters/rest/jinja"
 )
@@ -12,6 +13,7 @@ import (
 // A manifest is a parsed, resolved and built manifest. It holds no configuration.
 type manifest struct {
 	cat      *catalogue
+	doc      *jinja.Dict // resolved
 	spec     *jinja.Dict // connection_specification
 	changes  []configChange
 	streams  []*stream
@@ -39,7 +41,7 @@ func parse(data []byte) (*manifest, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &manifest{cat: cat}
+	m := &manifest{cat: cat, doc: doc}
 	b := newBuilder(cat)
 	root := b.node(doc, "manifest")
 	if doc.Text("type") != "DeclarativeSource" {
@@ -97,6 +99,19 @@ func (n node) named() *stream {
 		n.problem("name", "is required")
 	}
 	return s
+}
+
+// authenticator builds the authenticator that a reference (#/definitions/x) leads to.
+func (m *manifest) authenticator(ref string) (authenticator, error) {
+	path, ok := strings.CutPrefix(ref, "#/")
+	at, found := walk(m.doc, strings.Split(path, "/"))
+	d, isDict := at.(*jinja.Dict)
+	if !ok || !found || !isDict {
+		return nil, fmt.Errorf("%q leads to no component of the manifest; it has the form #/definitions/name", ref)
+	}
+	b := newBuilder(m.cat)
+	a := b.node(d, ref).authenticator()
+	return a, (&manifest{problems: b.problems}).refuse()
 }
 
 // refuse returns the problems as one error.

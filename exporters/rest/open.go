@@ -224,6 +224,11 @@ func (v *view) readPaths(o map[string]any) error {
 		if err != nil {
 			return fmt.Errorf("attachments of stream %q: %w", s, err)
 		}
+		if a.authAt != "" {
+			if a.auth, err = v.manifest.authenticator(a.authAt); err != nil {
+				return fmt.Errorf("attachments of stream %q: auth: %w", s, err)
+			}
+		}
 		v.attachments[s] = a
 	}
 	for s := range v.attachments {
