@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -68,6 +69,9 @@ type Difference struct {
 	Side    Side                `json:"-"`       // that is held against the archive: Restored or SourceNow
 	Fields  []dataset.FieldDiff `json:"fields,omitempty"`
 	Blob    bool                `json:"blob,omitempty"` // the bytes differ
+	Data    json.RawMessage     `json:"-"`              // the record, where it is keyless; see [Comparison.Explain]
+
+	Explained bool `json:"-"` // Fields, Blob and Data were found out
 
 	first, second dataset.Hash // what the archive and the other side have; zero if nothing
 }

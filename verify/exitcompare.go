@@ -14,6 +14,9 @@ import (
 	"github.com/dwp/sallyport/transfer"
 )
 
+// explained is of how many records of a stream the differing fields are named.
+const explained = 1000
+
 // A sourceNow is a view of the source as it is at the time of the test.
 type sourceNow struct {
 	exporters.Exporter
@@ -120,10 +123,10 @@ func (t *exitRun) group(ctx context.Context, group []*archive.StreamEntry, sourc
 		if source != nil {
 			t.ask(ctx, source, e, rs[e.Stream.Name], c)
 		}
-		err = t.explain(ctx, c, rs[e.Stream.Name].Stream, t.Snapshot.Records(ctx, e), t.readBack(ctx, e))
+		err = c.Explain(ctx, rs[e.Stream.Name].Stream, t.Snapshot.Records(ctx, e), t.readBack(ctx, e), explained)
 		t.Comparisons = append(t.Comparisons, *c)
 		if err != nil {
-			return fmt.Errorf("explain differences: %w", err)
+			return err
 		}
 	}
 	return nil
