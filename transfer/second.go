@@ -114,7 +114,10 @@ func (e *engine) settle(ctx context.Context, view exporters.Exporter, grade arch
 			e.gap(ctx, dataset.Gap{Stream: s.Name, Key: d.Key, Ordinal: d.Ordinal, Code: dataset.PossiblyCut, Detail: detail})
 		}
 	}
-	proof := "read twice, and both readings agree"
+	proof, moves := "read twice, and both readings agree", ""
+	if e.Method == Exact && grade != archive.Exact {
+		moves = "; the source does not hold it still, so no reading of it can be exact"
+	}
 	switch {
 	case counts[reconcile.Undecided]+counts[reconcile.Unstable] > 0, grade == archive.Exact && len(counts) > 0, s.Keyless && len(counts) > 0:
 		grade = archive.BestEffort
@@ -123,10 +126,7 @@ func (e *engine) settle(ctx context.Context, view exporters.Exporter, grade arch
 		proof = fmt.Sprintf("read twice; %d records came, %d went and %d changed in between",
 			counts[reconcile.Added], counts[reconcile.Vanished], counts[reconcile.ChangedDuring])
 	}
-	if e.Method == Exact && grade != archive.Exact {
-		proof += "; the source does not hold it still, so no reading of it can be exact"
-	}
-	sw.Grade(grade, proof)
+	sw.Grade(grade, proof+moves)
 	return nil
 }
 
@@ -145,6 +145,8 @@ func (e *engine) third(ctx context.Context, thirds *reconcile.Thirds, d *reconci
 		return reconcile.Added, "came after the first reading, and says that it is newer", nil
 	case reconcile.ChangedSince:
 		return reconcile.ChangedDuring, "changed after the first reading, and says that it is newer", nil
+	case reconcile.Unchecked:
+		return reconcile.Unchecked, "a gap of the first reading, which the second has", nil
 	}
 	what := "the second reading has it otherwise, and nothing says that it is newer"
 	switch {
