@@ -25,7 +25,7 @@ import (
 // holds index lines sealed to a key of the host's own, and nothing of what blobs and
 // records hold. It is a cache: whatever is missing or damaged in it is read from the
 // source again, and losing it costs one full export. Its files are compressed with S2,
-// which takes a fifth of the time of zstd: every export writes all of them anew.
+// which takes a sixth of the time of zstd: every export writes all of them anew.
 //
 //	host.key
 //	<store>/<service>/<run>/head.json            run keys' public halves

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/dwp/sallyport/crypto"
 	"github.com/dwp/sallyport/dataset"
 )
@@ -26,23 +28,38 @@ func (k keyHalf) id() dataset.Hash { return crypto.RecipientID(k.Recipient) }
 // made again.
 func (w *Writer) makeKeys(ctx context.Context) error {
 	w.keys = w.monthKeys()
+	var missing []Role
 	for _, role := range []Role{DataRole, IndexRole} {
-		if _, shared := w.keys[role]; shared {
-			continue
+		if _, shared := w.keys[role]; !shared {
+			missing = append(missing, role)
 		}
-		k, err := crypto.NewRunKey(w.o.PostQuantum)
-		if err != nil {
+	}
+	made := make([]keyHalf, len(missing))
+	g, gctx := errgroup.WithContext(ctx)
+	for i, role := range missing {
+		g.Go(func() (err error) {
+			made[i], err = w.makeKey(gctx, role)
 			return err
-		}
-		to := w.sealTo(role)
-		st, err := PutKey(ctx, w.a, w.o.Signer, w.o.Service, w.run, role, k, to)
-		k.Forget()
-		if err != nil {
-			return err
-		}
-		w.keys[role] = keyHalf{k.Recipient, st, sortedRecipients(to), w.run}
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for i, role := range missing {
+		w.keys[role] = made[i]
 	}
 	return w.journal.begin(journalHead{Run: w.run, Started: At(w.started), Keys: w.keys})
+}
+
+func (w *Writer) makeKey(ctx context.Context, role Role) (keyHalf, error) {
+	k, err := crypto.NewRunKey(w.o.PostQuantum)
+	if err != nil {
+		return keyHalf{}, err
+	}
+	defer k.Forget()
+	to := w.sealTo(role)
+	st, err := PutKey(ctx, w.a, w.o.Signer, w.o.Service, w.run, role, k, to)
+	return keyHalf{k.Recipient, st, sortedRecipients(to), w.run}, err
 }
 
 // sealTo returns whom a run key is sealed to.
