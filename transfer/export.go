@@ -23,16 +23,16 @@ type Job struct {
 	Open func(ctx context.Context) (exporters.Exporter, error)
 
 	Select   Selection
-	Method   Method // how the export is proven; empty means [SingleRead]
-	Log      *archive.Checkpoint
-	Parallel int               // streams and ranges read at once; 0 means 4
-	Blobs    int               // blobs read at once; 0 means 64
-	Limit    time.Duration     // how long a run may last before it is continued by another; 0 means 24 hours
-	TempDir  string            // for spools; empty means the system's
-	Progress *Progress         // nil counts nothing
-	OnGap    func(dataset.Gap) // called for each gap as it is found, from any goroutine; may be nil
-	OnRun    func()            // called as each run begins, before its gaps: a continued export has several; may be nil
-	OnNote   func(string)      // called for what is good to know and no gap, from any goroutine; may be nil
+	Method   Method                     // how the export is proven; empty means [SingleRead]
+	Log      func() *archive.Checkpoint // asked for the audit log's head before each commit; may be nil, and so may what it returns
+	Parallel int                        // streams and ranges read at once; 0 means 4
+	Blobs    int                        // blobs read at once; 0 means 64
+	Limit    time.Duration              // how long a run may last before it is continued by another; 0 means 24 hours
+	TempDir  string                     // for spools; empty means the system's
+	Progress *Progress                  // nil counts nothing
+	OnGap    func(dataset.Gap)          // called for each gap as it is found, from any goroutine; may be nil
+	OnRun    func()                     // called as each run begins, before its gaps: a continued export has several; may be nil
+	OnNote   func(string)               // called for what is good to know and no gap, from any goroutine; may be nil
 }
 
 // Export reads the source into one snapshot, and returns its decision. A run that
@@ -105,7 +105,11 @@ func (j *Job) run(ctx context.Context, view exporters.Exporter) (d *archive.Deci
 		w.Abandon()
 		return nil, false, err
 	}
-	d, err = w.Commit(ctx, archive.Summary{Facts: view.Facts(), Scope: scope, Log: j.Log, Unchecked: e.unchecked.Load()})
+	sum := archive.Summary{Facts: view.Facts(), Scope: scope, Unchecked: e.unchecked.Load()}
+	if j.Log != nil {
+		sum.Log = j.Log()
+	}
+	d, err = w.Commit(ctx, sum)
 	return d, e.late.Load(), err
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dwp/sallyport/archive"
@@ -95,21 +96,26 @@ func (s *session) withLog(ctx context.Context, f func(*audit.Log) error) error {
 // A logged act is one that deletes nothing. Its events queue on this host while the log
 // cannot be written; the act goes on.
 type logged struct {
-	s          *session
-	intent     audit.Event
-	checkpoint *archive.Checkpoint // of the log with the intent in it; nil if it is queued
+	s      *session
+	intent audit.Event
+
+	// checkpoint waits until the intent is published, and returns the log's head with it
+	// in; nil if it is queued.
+	checkpoint func() *archive.Checkpoint
 }
 
-// logBegin records that an act begins.
+// logBegin records that an act begins. The event is durable on this host when logBegin
+// returns, and is published while the act goes on; the caller calls end.
 func (s *session) logBegin(ctx context.Context, activity audit.Activity, service string, run archive.RunID) *logged {
 	l := &logged{s: s, intent: audit.NewEvent(activity, audit.Intent, time.Now())}
 	l.intent.Service, l.intent.Run = service, run
-	l.checkpoint = s.logEvent(ctx, l.intent)
+	l.checkpoint = s.publish(ctx, l.intent)
 	return l
 }
 
 // end records how the act ended: err is nil, or what the command will exit with.
 func (l *logged) end(ctx context.Context, err error, run archive.RunID, document dataset.Hash, counts map[string]int64) {
+	l.checkpoint()
 	exit := exitOf(ctx, err)
 	status := audit.Failure
 	if exit.code == exitOK || exit.code == exitIncomplete {
@@ -120,32 +126,48 @@ func (l *logged) end(ctx context.Context, err error, run archive.RunID, document
 	l.s.logEvent(context.WithoutCancel(ctx), r)
 }
 
-// logEvent appends an event and tries to publish it. A bundle is not written to: the event
-// waits on this host for the next one in the archive itself, if it has a part in one.
-func (s *session) logEvent(ctx context.Context, e audit.Event) *archive.Checkpoint {
+// logEvent appends an event and tries to publish it.
+func (s *session) logEvent(ctx context.Context, e audit.Event) { s.publish(ctx, e)() }
+
+// publish appends an event and begins to publish it. The function that it returns waits
+// for the end of that and says what went wrong, the first time that it is called; it
+// returns the log's head, or nil. A bundle is not written to: the event waits on this host
+// for the next one in the archive itself, if it has a part in one.
+func (s *session) publish(ctx context.Context, e audit.Event) func() *archive.Checkpoint {
+	none := func() *archive.Checkpoint { return nil }
 	if s.bag && s.config == nil {
-		return nil
+		return none
 	}
 	l, err := s.openLog(ctx)
 	if err != nil {
 		s.note("the audit log could not be opened, so this is not in it: %v", err)
-		return nil
+		return none
 	}
-	defer l.Close()
 	if err := l.Append(e); err != nil {
 		s.note("not in the audit log: %v", err)
-		return nil
+		l.Close()
+		return none
 	}
 	if s.bag {
-		return nil
+		l.Close()
+		return none
 	}
-	head, err := l.Publish(ctx)
-	if errors.Is(err, audit.ErrInconsistent) { // rolled back or forked: not a matter of trying again
-		s.late = append(s.late, err)
-		return nil
-	} else if err != nil {
-		s.note("%v", err) // queued
-		return nil
-	}
-	return &head
+	var head archive.Checkpoint
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		head, err = l.Publish(ctx)
+		l.Close() // every event is durable already
+	}()
+	return sync.OnceValue(func() *archive.Checkpoint {
+		<-done
+		if errors.Is(err, audit.ErrInconsistent) { // rolled back or forked: not a matter of trying again
+			s.late = append(s.late, err)
+			return nil
+		} else if err != nil {
+			s.note("%v", err) // queued
+			return nil
+		}
+		return &head
+	})
 }
