@@ -288,7 +288,7 @@ type SecondLine struct {
 	Stream  string `json:"stream"`
 	Key     Key    `json:"key"`
 	Ordinal int    `json:"ordinal"`
-	Status  string `json:"status"` // of package reconcile: added, vanished, changed during export, unstable
+	Status  string `json:"status"` // of package reconcile; docs/archive-format.md lists them
 	Detail  string `json:"detail"`
 }
 
