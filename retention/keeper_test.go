@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -13,11 +11,8 @@ import (
 
 	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/archive/archivetest"
-	archives3 "github.com/dwp/sallyport/archive/s3"
 	"github.com/dwp/sallyport/crypto"
 	"github.com/dwp/sallyport/dataset"
-	"github.com/dwp/sallyport/fixtures/s3server"
-	"github.com/dwp/sallyport/internal/s3conn"
 	"github.com/dwp/sallyport/retention"
 	"github.com/dwp/sallyport/verify"
 )
@@ -301,65 +296,3 @@ func TestForgedRotationRemovesNoKey(t *testing.T) {
 	}
 	c.open(t, s.Decision)
 }
-
-// The fake keeps the time, so that locks lapse when the test wants them to.
-func TestLocksOfWhatIsStillNeededAreExtendedAndTheRestIsReported(t *testing.T) {
-	t.Parallel()
-	c := &court{clock: time.Now().UTC().Truncate(time.Second)}
-	srv := s3server.New(s3server.Options{Credentials: []s3server.Credential{{AccessKey: "k", SecretKey: "s"}}, Now: c.now})
-	srv.AddBucket("archive")
-	srv.EnableLock("archive")
-	url, ca, stop, err := srv.Start(true)
-	check(t, err)
-	t.Cleanup(stop)
-	file := filepath.Join(t.TempDir(), "ca.pem")
-	check(t, os.WriteFile(file, ca, 0o600))
-	st, err := archives3.Open(t.Context(), s3conn.Config{Endpoint: url, CA: file, Bucket: "archive", AccessKey: "k", SecretKey: "s"},
-		archives3.Options{Lock: archives3.Lock{Mode: "COMPLIANCE", Days: 30}})
-	check(t, err)
-	t.Cleanup(func() { st.Close() })
-	c.convene(t, archives3.Remover{Store: st})
-	c.fill(2)
-	first := c.export(t)
-	c.countersign(t, first)
-	check(t, c.src.Put(dataset.Record{Stream: "rows", Key: "[0]", Data: []byte(`{"id":0,"n":1}`)}))
-	second := c.export(t)
-	c.countersign(t, second)
-	k := c.keeperDesk()
-	k.LockFor = 30 * 24 * time.Hour
-	k.Remover = archives3.Remover{Store: st}
-	c.a.Store = clocked{st, c}
-	out, err := apply(t, k, keepLast(1))
-	check(t, err)
-	if len(out.Expired) != 1 || len(out.Retained) == 0 || out.Retained[0].Until.IsZero() || len(out.Collection.Removed) > 0 {
-		t.Fatalf("expired %v, retained %d, removed %d", out.Expired, len(out.Retained), len(out.Collection.Removed))
-	}
-	if out.Extended != 0 {
-		t.Errorf("%d locks were extended on the first day", out.Extended)
-	}
-	c.pass(20 * 24 * time.Hour)
-	if out, err = apply(t, k, keepLast(1)); err != nil || out.Extended == 0 {
-		t.Fatalf("after 20 days: %+v, %v", out, err)
-	}
-	c.pass(11 * 24 * time.Hour) // the first locks have lapsed
-	if out, err = apply(t, k, keepLast(1)); err != nil || len(out.Collection.Removed) == 0 || len(out.Retained) > 0 {
-		t.Fatalf("after 31 days: %d removed, retained %v, %v", len(out.Collection.Removed), out.Retained, err)
-	}
-	r, err := verify.Verification{Snapshot: c.open(t, second.Decision)}.Run(t.Context())
-	if err != nil || r.Content != verify.Pass {
-		t.Errorf("what is needed: %v, %v", r, err)
-	}
-	for _, o := range srv.Objects("archive") {
-		if archive.ParseName(o.Key).Class == archive.PackObject && !o.Retention.Until.After(c.now()) {
-			t.Errorf("the lock of %s has lapsed", o.Key)
-		}
-	}
-}
-
-// clocked is a store whose clock is the court's.
-type clocked struct {
-	*archives3.Store
-	c *court
-}
-
-func (s clocked) Now(context.Context) (time.Time, error) { return s.c.now(), nil }
