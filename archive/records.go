@@ -2,6 +2,7 @@ package archive
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"slices"
 
 	"github.com/dwp/sallyport/dataset"
 )
@@ -48,6 +50,53 @@ func (s *Snapshot) Records(ctx context.Context, e *StreamEntry) iter.Seq2[datase
 			}
 		}
 	}
+}
+
+// lookahead is how many parts [Snapshot.RecordsAsStored] puts in order at a time: some
+// 6 GiB of records.
+const lookahead = 4096
+
+// RecordsAsStored yields the records of a stream like [Snapshot.Records], but its parts in
+// the order in which packs hold them. Where ranges of a stream were written side by side,
+// each pack has some of every range, and is read once this way.
+func (s *Snapshot) RecordsAsStored(ctx context.Context, e *StreamEntry) iter.Seq2[dataset.Record, error] {
+	return func(yield func(dataset.Record, error) bool) {
+		var parts []PartEntry
+		flush := func() bool {
+			for _, p := range asStored(parts) {
+				if !s.partRecords(ctx, e, &p, yield) {
+					return false
+				}
+			}
+			parts = parts[:0]
+			return true
+		}
+		for part, err := range s.Parts(ctx, e.Table) {
+			if err != nil {
+				yield(dataset.Record{}, err)
+				return
+			}
+			if parts = append(parts, part); len(parts) == lookahead && !flush() {
+				return
+			}
+		}
+		flush()
+	}
+}
+
+// asStored sorts parts by pack, in the order in which packs come first, and within a pack
+// by their place.
+func asStored(parts []PartEntry) []PartEntry {
+	order := map[dataset.Hash]int{}
+	for _, p := range parts {
+		if _, ok := order[p.Location.Pack]; !ok {
+			order[p.Location.Pack] = len(order)
+		}
+	}
+	slices.SortStableFunc(parts, func(a, b PartEntry) int {
+		return cmp.Or(cmp.Compare(order[a.Location.Pack], order[b.Location.Pack]), cmp.Compare(a.Location.Offset, b.Location.Offset))
+	})
+	return parts
 }
 
 func (s *Snapshot) partRecords(ctx context.Context, e *StreamEntry, part *PartEntry, yield func(dataset.Record, error) bool) bool {

@@ -133,6 +133,14 @@ type Target interface {
 	Destroy(ctx context.Context, test dataset.ID) error
 }
 
+// An Unordered is a [Target] that may be filled in any order: it keeps records in none of
+// their own, and an archive can be read as it lies, which costs less.
+type Unordered interface {
+	// AnyOrder reports whether the order in which the records of s are loaded is of no
+	// consequence.
+	AnyOrder(s dataset.Stream) bool
+}
+
 // A Kind is one kind of source or target, as listed in cmd/sallyport.
 type Kind struct {
 	Name    string   // as in `exporter:`

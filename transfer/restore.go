@@ -144,6 +144,15 @@ func (r *Restore) entries() ([]*archive.StreamEntry, error) {
 	return entries, nil
 }
 
+// records yields the records of a stream in the order that costs least of those that the
+// target can do with.
+func (r *Restore) records(ctx context.Context, e *archive.StreamEntry) iter.Seq2[dataset.Record, error] {
+	if u, ok := r.Target.(exporters.Unordered); ok && !archive.Enveloped(&e.Stream) && u.AnyOrder(e.Stream) {
+		return r.Snapshot.RecordsAsStored(ctx, e)
+	}
+	return r.Snapshot.Records(ctx, e)
+}
+
 // load fills one stream.
 func (r *Restore) load(ctx context.Context, e *archive.StreamEntry, out *Restored) error {
 	sr := StreamRestored{Name: e.Stream.Name}
@@ -151,7 +160,7 @@ func (r *Restore) load(ctx context.Context, e *archive.StreamEntry, out *Restore
 	var readErr error
 	var mu sync.Mutex
 	recs := func(yield func(dataset.Record, error) bool) {
-		for rec, err := range oldestFirst(r.Snapshot.Records(ctx, e)) {
+		for rec, err := range oldestFirst(r.records(ctx, e)) {
 			if err != nil {
 				readErr = err
 				yield(dataset.Record{}, err)

@@ -125,6 +125,10 @@ func (t *PostgresTarget) Begin(ctx context.Context, test dataset.ID, all []datas
 	return nil
 }
 
+// AnyOrder implements [exporters.Unordered]: tables are heaps, and their indexes come
+// last.
+func (t *PostgresTarget) AnyOrder(dataset.Stream) bool { return true }
+
 // Streams implements [exporters.Exporter]: those that were loaded.
 func (t *PostgresTarget) Streams(ctx context.Context) ([]dataset.Stream, error) {
 	return t.state.streams(ctx)
@@ -277,4 +281,7 @@ func (t *PostgresTarget) Query(ctx context.Context, sql string, timeout time.Dur
 	return rows, nil
 }
 
-var _ exporters.Target = (*PostgresTarget)(nil)
+var (
+	_ exporters.Target    = (*PostgresTarget)(nil)
+	_ exporters.Unordered = (*PostgresTarget)(nil)
+)
