@@ -145,12 +145,18 @@ func sourceError(err error) error {
 	case errors.Is(err, s3conn.ErrCredentials), errors.Is(err, s3conn.ErrDenied):
 		return fmt.Errorf("%w: %w", exporters.ErrCredentials, err)
 	case errors.Is(err, s3conn.ErrTemporary):
-		return fmt.Errorf("%w: %w", exporters.ErrTemporary, err)
+		return temporary{err}
 	case errors.Is(err, s3conn.ErrNoSuchBucket):
 		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
 	}
 	return err
 }
+
+// A temporary error is an [exporters.ErrTemporary] that says so in its own words.
+type temporary struct{ error }
+
+func (t temporary) Is(target error) bool { return target == exporters.ErrTemporary }
+func (t temporary) Unwrap() error        { return t.error }
 
 // Streams implements [exporters.Exporter].
 func (v *View) Streams(ctx context.Context) ([]dataset.Stream, error) {
