@@ -28,7 +28,7 @@ func TestNoHostileModeLooksComplete(t *testing.T) {
 			t.Run(m.Name+"/"+stream, func(t *testing.T) {
 				t.Parallel()
 				desk := fixtures.NewDesk(35)
-				tr := start(t, "tickets.yaml", desk, map[string]any{"timeout": 300 * time.Millisecond, "patience": time.Minute, "max_response": int64(8 << 20)}, nil)
+				tr := start(t, "tickets.yaml", desk, map[string]any{"timeout": 100 * time.Millisecond, "patience": time.Minute, "max_response": int64(8 << 20)}, nil)
 				before := truth(desk)
 				desk.Before = m.Before
 				ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)

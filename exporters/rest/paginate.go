@@ -125,6 +125,7 @@ type page struct {
 	raw    int64       // records in the answer, before any filter
 	kept   int64       // after the filter
 	last   *jinja.Dict // the last kept record
+	prev   *jinja.Dict // the one before it
 	token  jinja.Value // that got this page
 	offset int64       // records before this page
 	number int64       // of this page, from 0
@@ -145,11 +146,7 @@ func (p *paginator) next(s scope, pg page, exhaustive bool) (jinja.Value, bool, 
 		}
 		return pg.offset + pg.raw, true, nil
 	case "CursorPagination":
-		var last jinja.Value = new(jinja.Dict)
-		if pg.last != nil {
-			last = pg.last
-		}
-		s = s.with("response", pg.answer.first(), "headers", pg.answer.headers(), "last_page_size", pg.kept, "last_record", last, "last_page_token_value", pg.token)
+		s = pg.scope(s, pg.last)
 		if p.stop != nil {
 			stop, err := s.truth(p.stop, false)
 			if err != nil || stop {
@@ -163,4 +160,24 @@ func (p *paginator) next(s scope, pg page, exhaustive bool) (jinja.Value, bool, 
 		return v, jinja.Truth(v), nil
 	}
 	return nil, false, nil
+}
+
+// scope is what expressions about the next page see, if last is the last record of this.
+func (pg *page) scope(s scope, last *jinja.Dict) scope {
+	if last == nil {
+		last = new(jinja.Dict)
+	}
+	return s.with("response", pg.answer.first(), "headers", pg.answer.headers(), "last_page_size", pg.kept, "last_record", last, "last_page_token_value", pg.token)
+}
+
+// ambiguous reports whether the token of the next page is made of the last record, and
+// would be the same for the record before it: then a service that goes on after that value
+// leaves out the other records that have it.
+func (p *paginator) ambiguous(s scope, pg page, token jinja.Value) bool {
+	if p.kind != "CursorPagination" || pg.prev == nil || !p.value.Uses("last_record") {
+		return false
+	}
+	s = pg.scope(s, pg.prev)
+	before, err := p.value.EvalOr(s.env, s.of(p.value), nil, nil)
+	return err == nil && jinja.Equal(before, token)
 }

@@ -68,8 +68,15 @@ func (r *simple) readPages(ctx context.Context, v *view, st *stream, p part, mor
 	var total, pageCount, lastRaw int64
 	stated := int64(-1) // by the source, of the slice
 	fresh := false      // a page was asked for, and not kept of an earlier reading
+	var edge []string   // the record among others like it at which a page ended
 	for {
 		a, raws, err := r.page(ctx, v, st, p, base, &pg, more, emit)
+		if edge != nil && (err == nil || err == errNoMore) && !slices.Contains(st.identities(raws), edge[0]) {
+			if err := cutAmong(p, pg.number, emit); err != nil {
+				return err
+			}
+		}
+		edge = nil
 		if err == errIgnored {
 			return nil
 		} else if err == errNoMore {
@@ -89,14 +96,16 @@ func (r *simple) readPages(ctx context.Context, v *view, st *stream, p part, mor
 			}
 		}
 		s := base.with("next_page_token", tokenMap(pg.token))
-		pg.kept, pg.last = 0, nil
-		for _, raw := range raws {
+		pg.kept, pg.last, pg.prev = 0, nil, nil
+		var end []jinja.Value // the last kept one
+		for i, raw := range raws {
 			out, kept, err := st.process(v, s, p, raw, emit)
 			if err != nil {
 				return err
 			}
 			if kept {
-				pg.kept, pg.last = pg.kept+1, out
+				pg.kept, pg.last, pg.prev = pg.kept+1, out, pg.last
+				end = raws[i : i+1]
 			}
 		}
 		total += pg.raw
@@ -116,6 +125,9 @@ func (r *simple) readPages(ctx context.Context, v *view, st *stream, p part, mor
 		if err := guard.token(token); err != nil {
 			return err
 		}
+		if r.pages.ambiguous(s, pg, token) {
+			edge = st.identities(end)
+		}
 		pg.offset += pg.raw
 		pg.number++
 		pg.token = token
@@ -129,6 +141,12 @@ func (r *simple) readPages(ctx context.Context, v *view, st *stream, p part, mor
 		return r.drifted(ctx, v, st, p, base, head, size, more, emit)
 	}
 	return nil
+}
+
+// cutAmong emits a gap where a page ended among records that look the same to the service.
+func cutAmong(p part, number int64, emit func(item) error) error {
+	return emit(item{part: p, gap: &dataset.Gap{Key: p.label(), Code: dataset.PossiblyCut, Detail: fmt.Sprintf("page %d ends among records that are alike "+
+		"in what the next page begins after, and that does not hold them again: others like them may be left out", number)}})
 }
 
 // What ends a slice without a page.

@@ -213,6 +213,18 @@ func TestMessageStreams(t *testing.T) {
 	}
 }
 
+// TestALongLineIsReadWhole: a record is much longer than what line readers like to hold.
+func TestALongLineIsReadWhole(t *testing.T) {
+	t.Parallel()
+	text := strings.Repeat("ü", 2<<20)
+	x := open(t, tap("replay", map[string]any{"messages": `{"type":"SCHEMA","stream":"users","schema":{"properties":{"id":{"type":"integer"},"name":{"type":["null","string"]}}},"key_properties":["id"]}
+{"type":"RECORD","stream":"users","record":{"id":1,"name":"` + text + `"}}
+`}))
+	if got := read(t, x, "users"); len(got) != 1 || got[0] != `users [1] {"id":1,"name":"`+text+`"}` {
+		t.Errorf("%d records, the first of %d bytes", len(got), len(got[0]))
+	}
+}
+
 func TestFactsNameWhatWasPassedOver(t *testing.T) {
 	t.Parallel()
 	x := open(t, tap("replay", map[string]any{"start_date": "2020-01-01", "messages": `{"type":"SCHEMA","stream":"users","schema":{},"key_properties":["id"]}
@@ -344,13 +356,17 @@ func TestEnvironmentIsCleaned(t *testing.T) {
 	t.Setenv("SALLYPORT_CANARY", "canary-value")
 	t.Setenv("SALLYPORT_WANTED", "wanted-value")
 	var log bytes.Buffer
-	o := tap("hostile", map[string]any{"mischief": "show the environment"})
+	o := tap("hostile", map[string]any{"mischief": "show the environment", "password": "hunter22"})
 	o.Log, o.Env = &log, []string{"SALLYPORT_WANTED"}
 	x := open(t, o)
 	read(t, x)
 	x.Close()
-	if s := log.String(); strings.Contains(s, "canary-value") || !strings.Contains(s, "wanted-value") {
+	s := log.String()
+	if strings.Contains(s, "canary-value") || !strings.Contains(s, "wanted-value") || !strings.Contains(s, "--config") {
 		t.Errorf("the tap saw %s", s)
+	}
+	if strings.Contains(s, "hunter22") || strings.Contains(s, "[redacted]") {
+		t.Errorf("a secret was among the arguments or in the environment: %s", s)
 	}
 }
 
