@@ -314,7 +314,11 @@ func mysqlRead(ctx context.Context, c *sql.Conn, t *mysqlTable, where string, ar
 }
 
 // Split implements [exporters.Splitter] for keys that begin with an integer, of which
-// it cuts the span evenly.
+// it cuts the span evenly. Keys of other types are read in one range, beside the other
+// tables. Any value would cut them exactly, for a comparison with a column follows the
+// column's collation in both ranges; but no value is known that cuts them evenly: InnoDB
+// samples nothing without reading it, and halfway between the least and the greatest text
+// means nothing in a collation.
 func (v *mysqlView) Split(ctx context.Context, s dataset.Stream, n int) ([]dataset.Range, error) {
 	whole := []dataset.Range{{}}
 	t, err := v.table(s)

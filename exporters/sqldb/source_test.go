@@ -201,6 +201,49 @@ func TestDDLWhileAViewOpensIsNoticed(t *testing.T) {
 	wg.Wait()
 }
 
+// TestATableSwappedForAViewIsNotReadThroughIt puts a view in the place of a table and the
+// table back, again and again. Whoever reads by a name that he looked up before would run
+// what the view's owner wrote (CVE-2024-7348).
+func TestATableSwappedForAViewIsNotReadThroughIt(t *testing.T) {
+	t.Parallel()
+	url, _ := pgDatabase(t, `CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 100) g; ALTER TABLE t ADD PRIMARY KEY (id);
+		CREATE FUNCTION trap() RETURNS integer LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'the trap was sprung'; END $$`)
+	owner := pgConn(t, url)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			pgRun(t, owner, "BEGIN; ALTER TABLE public.t RENAME TO old; CREATE VIEW public.t AS SELECT id + public.trap() AS id FROM public.old; COMMIT",
+				"BEGIN; DROP VIEW public.t; ALTER TABLE public.old RENAME TO t; COMMIT")
+			time.Sleep(time.Millisecond)
+		}
+	})
+	defer wg.Wait()
+	defer cancel()
+	for range 8 {
+		x, err := Postgres.Open(t.Context(), exporters.Config{Options: map[string]any{"url": url}})
+		if errors.Is(err, exporters.ErrTemporary) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		streams, err := x.Streams(t.Context())
+		if err != nil {
+			t.Error(err)
+		}
+		for _, s := range streams {
+			if s.Name == definitionsStream {
+				continue
+			}
+			if n, err := drain(t.Context(), x, s.Name); n != 100 || err != nil {
+				t.Errorf("%d rows of %q, %v; want 100", n, s.Name, err)
+			}
+		}
+		x.Close()
+	}
+}
+
 func TestTablesCannotBeAlteredWhileAViewIsOpen(t *testing.T) {
 	t.Parallel()
 	url, admin := pgDatabase(t, "CREATE TABLE t (id integer PRIMARY KEY)")
