@@ -34,7 +34,8 @@ type Restore struct {
 	TempDir string // for its spools; empty means the system's
 
 	// Withhold says which records must not come back because they were erased at the
-	// source; nil withholds nothing. They are counted, and not loaded.
+	// source; nil withholds nothing. They are counted, and not loaded: the target is told
+	// that each is missing, as it is of a gap, so that what refers to it is no error.
 	Withhold func(stream, key string) bool
 }
 
@@ -53,6 +54,7 @@ type Restored struct {
 	Gaps    []dataset.Gap  // what it could not load, at most 10,000 of them
 	Missing int64          // gaps of the snapshot itself: what was never exported
 	Steps   []Step
+	Notes   []string // what the target says of the restore, one sentence each
 
 	// Cause is the first reason for which the archive could not give the bytes of a blob:
 	// damage, or a key that is missing. It is nil if all gaps are of the target's making.
@@ -105,7 +107,8 @@ func (r Restore) Run(ctx context.Context) (*Restored, error) {
 			return out, fmt.Errorf("load %q: %w", e.Stream.Name, err)
 		}
 	}
-	if err := out.time("finish", func() error { return r.Target.Finish(ctx) }); err != nil {
+	err = out.time("finish", func() error { return r.Target.Finish(ctx) })
+	if out.Notes = r.Target.Facts().Notes; err != nil {
 		return out, fmt.Errorf("finish target: %w", err)
 	}
 	if r.Compare {
@@ -171,6 +174,9 @@ func (r *Restore) load(ctx context.Context, e *archive.StreamEntry, out *Restore
 			}
 			if r.Withhold != nil && r.Withhold(e.Stream.Name, rec.Key) {
 				sr.Withheld++
+				if !yield(withheld(&rec), nil) {
+					return
+				}
 				continue
 			}
 			sr.Records++
@@ -188,7 +194,9 @@ func (r *Restore) load(ctx context.Context, e *archive.StreamEntry, out *Restore
 	gap := func(g dataset.Gap) {
 		mu.Lock()
 		defer mu.Unlock()
-		g.Stream = e.Stream.Name
+		if g.Stream = e.Stream.Name; r.Withhold != nil && r.Withhold(g.Stream, g.Key) {
+			return // counted already, and no gap
+		}
 		sr.Gaps++
 		r.Progress.Gaps.Add(1)
 		if len(out.Gaps) < maxGaps {
@@ -209,6 +217,12 @@ func (r *Restore) load(ctx context.Context, e *archive.StreamEntry, out *Restore
 		err = errors.Join(err, readErr) // a target that took the end of the archive for its own
 	}
 	return err
+}
+
+// withheld is what a target gets instead of a record that is not to come back.
+func withheld(r *dataset.Record) dataset.Record {
+	return dataset.Record{Stream: r.Stream, Key: r.Key, Ordinal: r.Ordinal,
+		Gap: &dataset.Gap{Stream: r.Stream, Key: r.Key, Ordinal: r.Ordinal, Code: dataset.UnknownCondition, Detail: "erased at the source"}}
 }
 
 // unmatched is an [ErrNotInSnapshot] if records were asked for by name and there were none:

@@ -162,7 +162,7 @@ func (b *builder) scope(p *Predicate) {
 	for _, i := range d.Facts.Ignored {
 		p.Scope.Ignored += i.Count
 	}
-	b.annex.Scope, b.annex.Filters, b.annex.Notes = texts(d.Scope), texts(d.Facts.Filters), texts(d.Facts.Notes)
+	b.annex.Scope, b.annex.Filters, b.annex.Notes = texts(d.Scope), texts(d.Facts.Filters), texts(slices.Concat(d.Facts.Notes, b.Report.TargetNotes))
 	b.annex.Ignored = append([]dataset.Ignored{}, d.Facts.Ignored...)
 	b.annex.NotArchived, b.annex.Errors, b.annex.Source = texts(b.Report.NotArchived), texts(b.Report.Errors), text(b.Report.SourceError)
 }

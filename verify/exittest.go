@@ -67,6 +67,7 @@ type ExitReport struct {
 	GapCount    int64
 	GapsIn      map[string]int64 // by stream
 	Comparisons []reconcile.Comparison
+	TargetNotes []string // what the target says of the restore, for people
 	Acceptance  []AcceptanceResult
 	SelfTest    []Planted
 	Steps       []Step
@@ -191,7 +192,7 @@ func (t *exitRun) restore(ctx context.Context) bool {
 	})
 	t.RTO = t.Now().Sub(began)
 	if out != nil {
-		t.Losses, t.Gaps = out.Losses, out.Gaps
+		t.Losses, t.Gaps, t.TargetNotes = out.Losses, out.Gaps, out.Notes
 		for _, s := range out.Streams {
 			t.GapCount += s.Gaps
 			t.GapsIn[s.Name] += s.Gaps

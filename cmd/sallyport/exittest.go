@@ -308,6 +308,9 @@ func (s *session) restoreAndCompare(ctx context.Context, src source, snap *archi
 	if err != nil {
 		return nil, err
 	}
+	for _, n := range report.TargetNotes {
+		s.note("the target says: %s", visible(dataset.Escape(n)))
+	}
 	for _, e := range report.Errors {
 		s.note("%s", visible(e))
 	}

@@ -108,6 +108,9 @@ func (s *session) printRestored(out *transfer.Restored, p *transfer.Progress) er
 	for _, l := range out.Losses {
 		s.note("the target cannot carry %s: %s", visible(dataset.Escape(l.Stream+" "+l.Field)), visible(l.Reason))
 	}
+	for _, n := range out.Notes {
+		s.note("the target says: %s", visible(dataset.Escape(n)))
+	}
 	var gaps, withheld int64
 	var rows [][]string
 	for _, st := range out.Streams {
