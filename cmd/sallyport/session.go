@@ -103,7 +103,11 @@ func (s *session) storeLocation() (config.Location, error) {
 
 // load reads the configuration if there is one, and finds the state directory.
 func (s *session) load() error {
-	if s.configPath() != "" && (s.c.String("store") == "" || s.c.Path("config") != "") {
+	switch path := s.configPath(); {
+	case path == "":
+	case s.c.String("store") != "" && s.c.Path("config") == "":
+		s.note("%s is not read, because --store names another place; --config %[1]s has its keys used", path)
+	default:
 		if _, err := s.loadConfig(config.Options{}); err != nil {
 			return err
 		}
@@ -161,11 +165,7 @@ func (s *session) signersFile() string {
 // host's own key.
 func (s *session) trust() (*crypto.Verifier, error) {
 	if path := s.signersFile(); path != "" {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("allowed signers: %w", err)
-		}
-		return crypto.ParseAllowedSigners(text, path)
+		return readSigners(path)
 	}
 	k, err := s.signingKey()
 	if err != nil {
@@ -179,14 +179,10 @@ func (s *session) trust() (*crypto.Verifier, error) {
 // is made when it is first needed.
 func (s *session) signingKey() (*crypto.Signer, error) {
 	if ref := s.c.String("signing-key"); ref != "" {
-		k, err := crypto.LoadSigner(ref)
-		if err != nil {
-			return nil, fmt.Errorf("signing key: %w", err)
-		}
-		return k, nil
+		return loadSigner(ref)
 	}
 	if s.config != nil {
-		return s.signer()
+		return loadSigner(string(s.config.Keys.SigningKey))
 	}
 	path := filepath.Join(s.state, "signing_key")
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
@@ -256,11 +252,7 @@ func (s *session) recipients() (data, index *crypto.Sealer, err error) {
 }
 
 func joinRecipients(to *crypto.Sealer, path string) (*crypto.Sealer, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("recipients: %w", err)
-	}
-	more, err := crypto.ParseRecipients(text, path)
+	more, err := readRecipients("recipients", path)
 	if err != nil || to == nil {
 		return more, err
 	}
@@ -286,11 +278,7 @@ func (s *session) opener() (*crypto.Opener, error) {
 	}
 	var all *crypto.Opener
 	for _, p := range paths {
-		text, err := os.ReadFile(p)
-		if err != nil {
-			return nil, fmt.Errorf("identity: %w", err)
-		}
-		o, err := crypto.ParseIdentities(text, p)
+		o, err := readIdentities(p)
 		if err != nil {
 			return nil, err
 		}
