@@ -14,6 +14,10 @@ var (
 	// refer to it, or a trigger keeps it. Another deletion may change that.
 	ErrRefused = errors.New("refused by the source")
 
+	// ErrMarked says that a source has a record still that it was asked to delete: it only
+	// marks what it deletes, or keeps it in a recycle bin.
+	ErrMarked = errors.New("only marked as deleted")
+
 	// ErrNotEmpty says that a target holds something already.
 	ErrNotEmpty = errors.New("target is not empty")
 

@@ -91,8 +91,9 @@ type Getter interface {
 type Deleter interface {
 	// Delete removes r if the source still has it exactly as archived, and nothing else.
 	// It fails with [ErrChanged] if the source has it otherwise, with
-	// [io/fs.ErrNotExist] if it is gone, with [ErrRetained] if it is locked, and with
-	// [ErrRefused] if the source's own rules keep it.
+	// [io/fs.ErrNotExist] if it is gone, with [ErrRetained] if it is locked, with
+	// [ErrRefused] if the source's own rules keep it, and with [ErrMarked] if it was
+	// deleted only in name.
 	Delete(ctx context.Context, s dataset.Stream, r dataset.Record) error
 }
 

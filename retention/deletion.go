@@ -64,6 +64,9 @@ func (o *Office) Certify(ctx context.Context, p *Purged, holders Plan, rebuilt v
 		Certificate: p.Plan.Certificate, Approvals: []Approver{}, Started: archive.At(p.Started), Ended: archive.At(p.Ended),
 		Planned: p.Plan.Counts.Items, Fates: p.Fates, Kinds: p.Kinds, Kept: p.Plan.Counts.Kept, Absent: verify.Pass,
 		Checked: archive.At(p.Absence.Checked), Rebuilt: rebuilt, KeepUntil: p.Plan.KeepUntil, Holders: []Holder{}}
+	if len(p.Absence.Altered) > 0 {
+		d.Absent = verify.Unknown
+	}
 	for _, a := range p.Approvals {
 		d.Approvals = append(d.Approvals, Approver{a.Round, a.Signer.Principal, a.Signer.Fingerprint})
 	}
@@ -134,7 +137,12 @@ func (d *Deletion) Report() string {
 	for _, a := range d.Approvals {
 		line("  %s (%s), round %d", a.Principal, a.Fingerprint, a.Round)
 	}
-	line("The source was read again at %s: none of what was deleted was found (%s).", stamp(d.Checked.Time), d.Absent)
+	if d.Absent == verify.Pass {
+		line("The source was read again at %s: none of what was deleted was found (%s).", stamp(d.Checked.Time), d.Absent)
+	} else {
+		line("The source was read again at %s: there are records of the same keys with other data, new ones or such as", stamp(d.Checked.Time))
+		line("the source only marked as deleted; whether all is gone cannot be said (%s).", d.Absent)
+	}
 	line("Restore of all of it from the archive alone, afterwards: %s.", d.Rebuilt)
 	line("")
 	line("The bytes are not gone from the archive. Snapshot %s holds them,", d.Run)
@@ -155,6 +163,7 @@ var fateText = map[Fate]string{
 	Deleted: "deleted", Gone: "asked for without an answer, and gone", Absent: "gone already", Changed: "changed since they were archived, and left alone",
 	Retained: "under a lock or hold of the source, and left alone", Held: "under a legal hold, and left alone",
 	Stays:   "left alone, because an older version would have come back",
+	Marked:  "only marked as deleted by the source, which has them still",
 	Refused: "refused by the source, and left alone", Failed: "failed",
 }
 

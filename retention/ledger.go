@@ -29,12 +29,13 @@ const (
 	Retained Fate = "retained" // the source holds it under a lock or hold: it stays
 	Held     Fate = "held"     // a hold of the archive, placed since the plan was made: it stays
 	Stays    Fate = "stays"    // without it an older version that stays would come back
+	Marked   Fate = "marked"   // the source only marked it as deleted, or keeps it in a recycle bin: it is there
 	Refused  Fate = "refused"  // the source's own rules keep it: others refer to it, a trigger forbids it
 	Failed   Fate = "failed"   // the source failed; it is tried again when the plan is applied again
 )
 
 // Fates lists them in the order in which people are told of them.
-var Fates = []Fate{Deleted, Gone, Absent, Changed, Retained, Held, Stays, Refused, Failed}
+var Fates = []Fate{Deleted, Gone, Absent, Changed, Retained, Held, Stays, Marked, Refused, Failed}
 
 // settled reports whether the item is not tried again when the plan is applied again.
 func (f Fate) settled() bool { return f != "" && f != Refused && f != Failed }

@@ -55,6 +55,7 @@ type Purged struct {
 type Absence struct {
 	Checked time.Time // zero if it was not asked
 	Found   []int     // items that were deleted, or said to be gone, and are there
+	Altered []int     // items of whose key there is a record with other data: a new one, or the same, only marked as deleted
 	Unasked string    // why it was not asked; empty if it was
 }
 
@@ -286,7 +287,7 @@ func (r *purgeRun) passes(ctx context.Context, d exporters.Deleter, streams map[
 			}
 		}
 		refused := slices.DeleteFunc(slices.Clone(todo), func(n int) bool { return r.book.fates[n] != Refused })
-		gone := slices.ContainsFunc(todo, func(n int) bool { return r.book.fates[n].gone() })
+		gone := slices.ContainsFunc(todo, func(n int) bool { return r.book.fates[n] == Deleted || r.book.fates[n] == Gone })
 		if len(refused) == 0 || !gone {
 			return nil
 		}
@@ -315,11 +316,29 @@ func (r *purgeRun) sameSource(ctx context.Context, view exporters.Exporter) (map
 			return nil, refuse("other-source", "the plan names stream %q, which the snapshot does not have", it.Stream)
 		}
 	}
-	same := func(a, b dataset.Endpoint) bool { return a == b }
-	if now := view.Facts().Endpoints; !slices.EqualFunc(now, r.endpoints, same) {
-		return nil, refuse("other-source", "the source is at %v, the snapshot was made of %v", now, r.endpoints)
+	return streams, r.sameEndpoints(ctx, view, streams)
+}
+
+// sameEndpoints makes sure that the source is reached where it was archived from. A view
+// that has not talked to anybody yet is made to, by asking for a record.
+func (r *purgeRun) sameEndpoints(ctx context.Context, view exporters.Exporter, streams map[string]dataset.Stream) error {
+	for _, s := range streams {
+		if len(view.Facts().Endpoints) > 0 {
+			break
+		}
+		for _, err := range view.Read(ctx, exporters.Query{Streams: []dataset.Stream{s}}) {
+			if err != nil {
+				return fmt.Errorf("read stream %q: %w", s.Name, err)
+			}
+			break
+		}
 	}
-	return streams, nil
+	now := view.Facts().Endpoints
+	strange := slices.ContainsFunc(now, func(e dataset.Endpoint) bool { return !slices.Contains(r.endpoints, e) })
+	if strange || len(now) == 0 && len(r.endpoints) > 0 {
+		return refuse("other-source", "the source is at %v, the snapshot was made of %v", now, r.endpoints)
+	}
+	return nil
 }
 
 // batch deletes some items, between an intent and a result in the store and in the audit
@@ -443,6 +462,8 @@ func (r *purgeRun) try(ctx context.Context, d exporters.Deleter, s dataset.Strea
 			return Retained, err
 		case errors.Is(err, exporters.ErrRefused):
 			return Refused, err
+		case errors.Is(err, exporters.ErrMarked):
+			return Marked, err
 		case ctx.Err() != nil, errors.Is(err, errors.ErrUnsupported), errors.Is(err, exporters.ErrCredentials):
 			return Failed, err
 		}

@@ -43,11 +43,13 @@ func (r *purgeRun) absence(ctx context.Context) Absence {
 		a.Checked = r.now()
 	}
 	slices.Sort(a.Found)
+	slices.Sort(a.Altered)
 	return a
 }
 
-// relist reads one stream. A record that is there as archived was not deleted; one whose
-// identity came back with other data is a new record.
+// relist reads one stream. A record that is there as archived was not deleted. One whose
+// identity came back with other data may be a new record, or one that the source only
+// marked as deleted: nobody can tell.
 func (r *purgeRun) relist(ctx context.Context, view exporters.Exporter, s dataset.Stream, gone map[string]int, a *Absence) error {
 	for rec, err := range view.Read(ctx, exporters.Query{Streams: []dataset.Stream{s}}) {
 		if err != nil {
@@ -60,8 +62,12 @@ func (r *purgeRun) relist(ctx context.Context, view exporters.Exporter, s datase
 			continue // there, unreadable: its data decides nothing
 		}
 		n, ok := gone[identity(s.Name, rec.Key, rec.Ordinal, versionOf(rec.Data))]
-		if ok && bytes.Equal(rec.Data, r.body.Items[n].Data) || ok && versionOf(rec.Data) != "" {
+		switch {
+		case !ok:
+		case bytes.Equal(rec.Data, r.body.Items[n].Data) || versionOf(rec.Data) != "":
 			a.Found = append(a.Found, n)
+		default:
+			a.Altered = append(a.Altered, n)
 		}
 	}
 	return nil

@@ -151,8 +151,9 @@ type purgeResult struct {
 	DryRun      bool                     `json:"dry_run,omitempty"`
 	Fates       map[retention.Fate]int64 `json:"fates"`
 	Actions     []purgeAction            `json:"actions"`
-	Hash        dataset.Hash             `json:"hash"` // of the actions, for --expect
-	Found       []int                    `json:"found,omitempty"`
+	Hash        dataset.Hash             `json:"hash"`              // of the actions, for --expect
+	Found       []int                    `json:"found,omitempty"`   // items that should be gone and are there
+	Altered     []int                    `json:"altered,omitempty"` // items of whose keys there are records with other data
 	Certificate dataset.Hash             `json:"certificate,omitzero"`
 	Deletion    *retention.Deletion      `json:"deletion,omitempty"`
 }
@@ -170,7 +171,7 @@ type purgeAction struct {
 // printPurged says what became of the items: of a rehearsal and with -v of every one, else
 // of those that were left alone or failed.
 func (s *session) printPurged(out *retention.Purged, body *retention.Selection) *purgeResult {
-	r := &purgeResult{Service: out.Plan.Service, Plan: out.Plan.Hash, DryRun: s.c.Bool("dry-run"), Fates: out.Fates, Hash: out.Hash(), Found: out.Absence.Found}
+	r := &purgeResult{Service: out.Plan.Service, Plan: out.Plan.Hash, DryRun: s.c.Bool("dry-run"), Fates: out.Fates, Hash: out.Hash(), Found: out.Absence.Found, Altered: out.Absence.Altered}
 	var rows [][]string
 	for _, l := range out.Lines {
 		it := &body.Items[l.Item]
@@ -191,6 +192,10 @@ func (s *session) printPurged(out *retention.Purged, body *retention.Selection) 
 	for _, n := range out.Absence.Found {
 		it := &body.Items[n]
 		s.printf("should be gone and is there: %s %s %s\n", visible(it.Stream), visible(string(it.Key)), visible(it.Version))
+	}
+	for _, n := range out.Absence.Altered {
+		it := &body.Items[n]
+		s.printf("deleted, and there again with other data: %s %s\n", visible(it.Stream), visible(string(it.Key)))
 	}
 	if out.Absence.Unasked != "" {
 		s.note("the source could not be read again: %s", visible(out.Absence.Unasked))
@@ -241,6 +246,9 @@ func (s *session) certifyPurge(ctx context.Context, l *audit.Log, out *retention
 	r.Certificate, r.Deletion = h, d
 	if rebuilt == verify.Fail {
 		return &exitError{code: exitIntegrity, err: errors.New("what was deleted cannot be rebuilt from the archive")}
+	}
+	if n := len(out.Absence.Altered); n > 0 {
+		return &exitError{code: exitIncomplete, err: fmt.Errorf("of %s there are records with other data: new ones, or such as the source only marked as deleted", count(n, "deleted item"))}
 	}
 	return nil
 }

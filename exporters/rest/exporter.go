@@ -45,6 +45,7 @@ type view struct {
 	include       []string
 	exclude       []string
 	attachments   map[string]*attachment
+	deletes       map[string]*deletion
 
 	now   func() time.Time
 	sleep func(context.Context, time.Duration) error

@@ -22,6 +22,7 @@ var Kind = exporters.Kind{
 		{Name: "absent_is_empty", Type: exporters.ListOption, Help: "Streams whose answers leave the list of records out when there are none."},
 		{Name: "counts", Type: exporters.MapOption, Help: "Stream to the path in its answers (a/b/c) of the source's own count: evidence, no proof."},
 		{Name: "attachments", Type: exporters.MapOption, Help: "Stream to the path of URLs in its records, or a map of url, name, size and sha256 paths, base and auth."},
+		{Name: "delete", Type: exporters.MapOption, Help: "How purge deletes: stream to a map of path (with {{ record.id }} and the like), method (DELETE), read (the path of the record by itself; else the stream is listed) and record (where it is in that answer, a/b/c)."},
 		{Name: "hosts", Type: exporters.ListOption, Help: "Further hosts that links may lead to; credentials are never sent there."},
 		{Name: "api_hosts", Type: exporters.ListOption, Help: "Further hosts of the service itself, for manifests whose address depends on what the service says; they get its credentials."},
 		{Name: "private_network", Type: exporters.BoolOption, Default: false, Help: "Host names may resolve to private addresses (10.0.0.0/8 and the like)."},

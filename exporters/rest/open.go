@@ -43,7 +43,7 @@ func open(ctx context.Context, c exporters.Config, now func() time.Time, sleep f
 		manifest: m, budget: m.budget, facts: newFacts(), homes: map[string]bool{}, stateDir: c.State, home: filepath.Dir(path), secrets: &redactor{},
 		now: now, sleep: sleep, started: now(), memory: repeatsMemory, env: &jinja.Env{Now: now, Random: rand.Reader},
 		shortPage: text(o, "pagination", "exhaustive") == "short-page", records: text(o, "records", "raw"), driftCheck: flag(o, "drift_check", true),
-		absentIsEmpty: map[string]bool{}, include: list(o, "streams"), exclude: list(o, "exclude"), attachments: map[string]*attachment{},
+		absentIsEmpty: map[string]bool{}, include: list(o, "streams"), exclude: list(o, "exclude"), attachments: map[string]*attachment{}, deletes: map[string]*deletion{},
 	}
 	for _, h := range list(o, "api_hosts") {
 		if !strings.Contains(h, "://") {
@@ -65,6 +65,9 @@ func open(ctx context.Context, c exporters.Config, now func() time.Time, sleep f
 		return nil, fmt.Errorf("rest: %w", err)
 	}
 	if err := v.readPaths(o); err != nil {
+		return nil, fmt.Errorf("rest: %w", err)
+	}
+	if err := v.deletions(o); err != nil {
 		return nil, fmt.Errorf("rest: %w", err)
 	}
 	if err := v.limit(number(o, "concurrency", usualConcurrency)); err != nil {
