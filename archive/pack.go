@@ -143,7 +143,7 @@ func (k *packer) put(ctx context.Context, name string, data []byte) (*Placement,
 	}
 	k.mu.Lock()
 	if k.batch.tar == nil {
-		k.batch.tar = make([]byte, 0, k.frame()+smallMember+tarBlock)
+		k.batch.tar = k.room()
 	}
 	k.batch.tar = appendMember(k.batch.tar, name, data)
 	k.batch.members = append(k.batch.members, p)
@@ -164,14 +164,14 @@ func appendMember(tar []byte, name string, data []byte) []byte {
 	return append(tar, tarTrailer[:paddedSize(int64(len(data)))-tarBlock-int64(len(data))]...)
 }
 
-// room returns an empty buffer for a batch.
+// room returns an empty buffer for a batch. k.mu is held.
 func (k *packer) room() []byte {
 	if n := len(k.spare); n > 0 {
 		b := k.spare[n-1]
 		k.spare = k.spare[:n-1]
 		return b
 	}
-	return make([]byte, 0, frameSize+smallMember+tarBlock)
+	return make([]byte, 0, k.frame()+smallMember+tarBlock)
 }
 
 // putBatch turns a batch into a frame.
