@@ -239,7 +239,7 @@ func TestEvaluationsAreBounded(t *testing.T) {
 		if err == nil {
 			t.Errorf("%s was not stopped", src)
 		}
-		if d := time.Since(start); d > 5*time.Second {
+		if d := time.Since(start); d > time.Minute { // some tenths of a second, on a machine with nothing else to do
 			t.Errorf("%s took %v", src, d)
 		}
 	}
