@@ -27,8 +27,11 @@ type base struct {
 	lists    map[RunID]ListRef           // of the earlier snapshot, by origin
 	entries  map[dataset.Hash]*PartEntry // parts of the earlier snapshot, by the hash of their lines
 	manifest dataset.Hash
-	run      RunID  // whose journal has the lines; empty if there is none
-	full     string // why nothing of an earlier snapshot is reused, for people
+
+	remembered map[string]json.RawMessage // of the earlier snapshot, by stream
+
+	run  RunID  // whose journal has the lines; empty if there is none
+	full string // why nothing of an earlier snapshot is reused, for people
 }
 
 // A Stored is where an earlier run put a blob.
@@ -59,7 +62,7 @@ func (w *Writer) readBase(ctx context.Context) (*base, error) {
 		b.full = "the export that is remembered is no snapshot of this store any more"
 		return b, nil
 	}
-	b.manifest, b.run = last.Manifest, run
+	b.manifest, b.run, b.remembered = last.Manifest, run, last.Remembered
 	m := s.All[i].Manifest
 	for _, ref := range m.Lists {
 		if err := w.allow(ctx, b, ref, last.Live); err != nil {

@@ -3,6 +3,7 @@ package archive
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -72,12 +73,14 @@ type sealed struct {
 	entries []PartEntry // of all streams, ledgers and tables, for the journal
 	packs   map[*pack]bool
 	live    map[dataset.Hash]int64 // as the journal keeps it
+
+	remembered map[string]json.RawMessage // by stream
 }
 
 // seal ends all streams, writes the part tables and the descriptor, and fills in the
 // manifest but for its lists and keys.
 func (w *Writer) seal(ctx context.Context, sum Summary) (*Manifest, *sealed, error) {
-	all := &sealed{packs: map[*pack]bool{}, live: map[dataset.Hash]int64{}}
+	all := &sealed{packs: map[*pack]bool{}, live: map[dataset.Hash]int64{}, remembered: map[string]json.RawMessage{}}
 	streams, err := w.closeStreams(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -182,6 +185,9 @@ func (w *Writer) describe(ctx context.Context, streams []*StreamWriter, sum Summ
 	tables := make([]*Section, len(streams))
 	for i, sw := range streams {
 		names[i] = sw.stream.Name
+		if sw.remember != nil {
+			all.remembered[sw.stream.Name] = sw.remember
+		}
 		tables[i] = &Section{sw: &StreamWriter{w: w, stream: dataset.Stream{Name: sw.stream.Name}, role: IndexRole}}
 		for _, e := range sw.entries(all) {
 			line, err := encodeLine(e)

@@ -79,6 +79,8 @@ type committed struct {
 	Manifest dataset.Hash           `json:"manifest"`
 	Parts    []PartEntry            `json:"parts"`
 	Live     map[dataset.Hash]int64 `json:"live"` // bytes of each pack's zstd stream that lines and parts refer to
+
+	Remembered map[string]json.RawMessage `json:"remembered,omitempty"` // by stream; see [StreamWriter.Remember]
 }
 
 func openJournal(state string, store dataset.ID, service string) (*journal, error) {
@@ -328,7 +330,7 @@ func (j *journal) prepare(manifest dataset.Hash, all *sealed) error {
 	if j.packs == nil {
 		return nil
 	}
-	b, err := json.Marshal(committed{manifest, all.entries, all.live})
+	b, err := json.Marshal(committed{manifest, all.entries, all.live, all.remembered})
 	if err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ type StreamWriter struct {
 	csv      streamCSV
 	sections []*Section
 	summary  StreamSummary
+	remember json.RawMessage
 }
 
 // A StreamSummary is what only the engine knows about a stream.
@@ -75,6 +76,14 @@ func (sw *StreamWriter) Summarise(s dataset.Stream, sum StreamSummary) {
 	sw.setColumns(s.Schema, begun)
 	sw.stream, sw.summary = s, sum
 }
+
+// Remember keeps note, which is JSON, for the next run of this host, if this one becomes
+// a snapshot: [Writer.Remembered] returns it. Nothing of it is in the snapshot.
+func (sw *StreamWriter) Remember(note json.RawMessage) { sw.remember = note }
+
+// Remembered returns what the run of the last snapshot that this host remembers kept of a
+// stream, or nil.
+func (w *Writer) Remembered(stream string) json.RawMessage { return w.base.remembered[stream] }
 
 // Grade changes the grade of a stream that was summarised.
 func (sw *StreamWriter) Grade(g Grade, proof string) { sw.summary.Grade, sw.summary.Proof = g, proof }

@@ -145,6 +145,7 @@ func (e *engine) ranges(ctx context.Context, s dataset.Stream) error {
 	if err != nil {
 		return e.failed(ctx, s.Name, err)
 	}
+	rs = asBefore(e.w.Remembered(s.Name), s, rs)
 	sw, err := e.w.Stream(s, len(rs))
 	if err != nil {
 		return err
@@ -164,6 +165,7 @@ func (e *engine) ranges(ctx context.Context, s dataset.Stream) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	sw.Remember(cutNow(s, rs, sums))
 	if err := e.finish(ctx, sw, sums); err != nil || first == nil {
 		return err
 	}
