@@ -23,13 +23,14 @@ func RecordKey(s *dataset.Stream, line []byte) (string, error) {
 		form, err := dataset.Canonical(nil, line)
 		return dataset.KeylessKey(form), err
 	}
-	values := make([]json.RawMessage, len(s.Schema.PrimaryKey))
-	for i, name := range s.Schema.PrimaryKey {
+	var room [4]json.RawMessage
+	values := room[:0]
+	for _, name := range s.Schema.PrimaryKey {
 		v, ok := dataset.Lookup(line, name)
 		if !ok {
 			return "", fmt.Errorf("record has no %q, which is part of its key", name)
 		}
-		values[i] = v
+		values = append(values, v)
 	}
 	return dataset.Key(values)
 }

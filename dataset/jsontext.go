@@ -217,7 +217,7 @@ func decodeText(raw []byte) (string, error) {
 // the same key; other values keep their lexemes. An empty or malformed value is an
 // error.
 func Key(values []json.RawMessage) (string, error) {
-	dst := []byte{'['}
+	dst := append(make([]byte, 0, 64), '[')
 	for i, v := range values {
 		if i > 0 {
 			dst = append(dst, ',')

@@ -45,7 +45,7 @@ func copyCell(s string) []byte {
 func TestTextFromCopyIsQuotedAsElsewhere(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		s := rapid.OneOf(rapid.String(), rapid.StringOfN(rapid.RuneFrom([]rune("\\\"\n\r\t\b\f\vNabx\x01\x1f\x7f é😀\u2028")), 0, 40, -1)).Draw(t, "text")
+		s := rapid.OneOf(rapid.String(), rapid.StringOfN(rapid.RuneFrom([]rune("\\\"/\n\r\t\b\f\vNu.abx\x00\x01\x1f\x7f é😀\u2028")), 0, 40, -1)).Draw(t, "text")
 		want, err := dataset.Quote(nil, s)
 		if err != nil {
 			t.Skip("not UTF-8")
@@ -58,6 +58,17 @@ func TestTextFromCopyIsQuotedAsElsewhere(t *testing.T) {
 		}
 		if got := unescapeCopy(appendCopyCell(nil, []byte(s))); string(got) != s {
 			t.Fatalf("text %q, written to COPY, would be read as %q", s, got)
+		}
+		for _, sh := range []shape{shapeText, shapeJSON, shapeInterval} {
+			cell, err := (&columnLayout{Shape: sh}).pgAppend(nil, want)
+			switch {
+			case strings.ContainsRune(s, 0) && sh != shapeInterval:
+				if err == nil {
+					t.Fatalf("%s with a NUL is written %q", want, cell)
+				}
+			case err != nil || string(unescapeCopy(cell)) != s || bytes.ContainsAny(cell, "\n\t\r"):
+				t.Fatalf("%s is written %q, %v", want, cell, err)
+			}
 		}
 		if strings.ContainsAny(string(appendCopyCell(nil, []byte(s))), "\n\t\r") {
 			t.Fatalf("text %q breaks its row", s)

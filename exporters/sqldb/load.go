@@ -168,6 +168,9 @@ func (c *columnLayout) pgAppend(dst []byte, raw json.RawMessage) ([]byte, error)
 	if c.Shape == shapeAny && !c.Own {
 		return appendCopyCell(dst, raw), nil
 	}
+	if (c.Shape == shapeText || c.Shape == shapeJSON) && isCopyCell(raw) {
+		return append(dst, raw[1:len(raw)-1]...), nil
+	}
 	s, err := c.bytes(raw)
 	if err != nil {
 		return dst, err
@@ -185,6 +188,12 @@ func (c *columnLayout) pgAppend(dst []byte, raw json.RawMessage) ([]byte, error)
 		}
 	}
 	return appendCopyCell(dst, s), nil
+}
+
+// isCopyCell reports whether the inside of a JSON string is a cell of COPY as it is: both
+// write escapes alike, but those of code points, and a string holds no controls.
+func isCopyCell(raw []byte) bool {
+	return len(raw) >= 2 && raw[0] == '"' && utf8.Valid(raw) && !bytes.Contains(raw, []byte(`\u`))
 }
 
 // bytes is text without a copy, where the value needs no unescaping.
