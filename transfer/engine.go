@@ -40,8 +40,8 @@ type sink struct {
 
 	first *reconcile.Reading // what is read is compared with a second reading; nil if there is none
 
-	queue    chan *fetch     // blobs on their way, in order; nil in record streams
-	unsorted []archive.Entry // of a blob stream that is not sorted, written at its end
+	queue    chan *fetch       // blobs on their way, in order; nil in record streams
+	unsorted *archive.Unsorted // entries of a blob stream that is not sorted, written at its end
 }
 
 // gap records what is missing.

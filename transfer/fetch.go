@@ -2,15 +2,12 @@ package transfer
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
-	"slices"
-	"strings"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -186,9 +183,16 @@ func (c *copier) segment(ctx context.Context, body io.Reader, n int, want int64)
 	return int64(got), nil
 }
 
+// sortRoom is how many bytes of entries are sorted in memory, for each stream of a group.
+const sortRoom = 8 << 20
+
 // drain writes the entries of a blob stream in their order. Those of a group's stream
 // come in any order and are sorted first.
 func (k *sink) drain(ctx context.Context) error {
+	if !k.sorted {
+		k.unsorted = k.w.Unsorted(k.TempDir, sortRoom)
+		defer k.unsorted.Close()
+	}
 	for f := range k.queue {
 		select {
 		case <-f.done:
@@ -202,16 +206,19 @@ func (k *sink) drain(ctx context.Context) error {
 			k.gap(ctx, *f.gap)
 			continue
 		}
+		write := k.section.Entry
 		if !k.sorted {
-			k.unsorted = append(k.unsorted, f.entry)
-			continue
+			write = k.unsorted.Add
 		}
-		if err := k.section.Entry(ctx, f.entry); err != nil {
+		if err := write(ctx, f.entry); err != nil {
 			return err
 		}
 	}
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
+	}
+	if k.sorted {
+		return nil
 	}
 	return k.writeUnsorted(ctx)
 }
@@ -228,13 +235,16 @@ func (k *sink) observe(ctx context.Context, f *fetch) error {
 	return k.first.Add(ctx, &r)
 }
 
+// writeUnsorted writes what was sorted.
 func (k *sink) writeUnsorted(ctx context.Context) error {
-	slices.SortStableFunc(k.unsorted, func(a, b archive.Entry) int {
-		return cmp.Or(strings.Compare(a.Key, b.Key), b.Ordinal-a.Ordinal)
-	})
-	for i, e := range k.unsorted {
-		if i > 0 && k.unsorted[i-1].Key == e.Key && k.unsorted[i-1].Ordinal == e.Ordinal {
-			if err := k.repeated(ctx, k.unsorted[i-1], e); err != nil {
+	var last archive.Entry
+	first := true
+	for e, err := range k.unsorted.Sorted(ctx) {
+		if err != nil {
+			return err
+		}
+		if !first && last.Key == e.Key && last.Ordinal == e.Ordinal {
+			if err := k.repeated(ctx, last, e); err != nil {
 				return err
 			}
 			continue
@@ -242,8 +252,8 @@ func (k *sink) writeUnsorted(ctx context.Context) error {
 		if err := k.section.Entry(ctx, e); err != nil {
 			return err
 		}
+		last, first = e, false
 	}
-	k.unsorted = nil
 	return nil
 }
 
