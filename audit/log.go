@@ -30,7 +30,11 @@ type UnwrittenError struct {
 }
 
 func (e *UnwrittenError) Error() string {
-	return fmt.Sprintf("audit log %s: %d events not published: %v", e.Log, e.Queued, e.Err)
+	events := "events"
+	if e.Queued == 1 {
+		events = "event"
+	}
+	return fmt.Sprintf("audit log %s: %d %s not published: %v", e.Log, e.Queued, events, e.Err)
 }
 
 func (e *UnwrittenError) Unwrap() error { return e.Err }

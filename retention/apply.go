@@ -24,7 +24,10 @@ func act(ctx context.Context, log Log, e audit.Event, now func() time.Time, f fu
 		return fmt.Errorf("nothing was done: %w", err)
 	}
 	if _, err := log.Publish(ctx); err != nil {
-		return fmt.Errorf("nothing was done: %w", err)
+		// The intent waits for the log to come back, and must not look as if the act had died.
+		r := audit.ResultOf(e, audit.Failure, now())
+		r.Code = "not-logged"
+		return errors.Join(fmt.Errorf("nothing was done: %w", err), log.Append(r))
 	}
 	counts, err := f()
 	status, code := audit.Success, ""

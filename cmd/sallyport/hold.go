@@ -73,6 +73,9 @@ func runHoldPlace(ctx context.Context, i *invocation) error {
 		return err
 	}
 	s.logFact(ctx, audit.Hold, name, h)
+	if err := s.holdMemory().Check(ctx, s.archive, name); err != nil { // so that it is missed if it goes
+		return err
+	}
 	i.result = map[string]any{"hold": h}
 	i.printf("%s\n", h)
 	return nil
