@@ -173,6 +173,49 @@ func TestOnlyWhatCannotBeNestedTooDeepIsTakenAsItIs(t *testing.T) {
 	}
 }
 
+func TestKeysOfKeylessRowsAreTheHashOfTheCanonicalForm(t *testing.T) {
+	t.Parallel()
+	s := dataset.Stream{Name: "t", Keyless: true, Schema: new(dataset.Schema)}
+	rapid.Check(t, func(t *rapid.T) {
+		var columns []column
+		for _, name := range rapid.SliceOfNDistinct(rapid.StringOfN(rapid.RuneFrom([]rune("aB\"\\\n é😀_")), 1, 3, -1), 0, 5, rapid.ID).Draw(t, "names") {
+			c, err := newColumn(name, name, rapid.SampledFrom([]form{formText, formText, formNumber, formToken, formJSON}).Draw(t, "form"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			columns = append(columns, c)
+		}
+		tab, err := newTable(s, "t", columns)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := newBuilder(tab, nil)
+		for range 2 {
+			b.begin()
+			for _, c := range columns {
+				switch {
+				case rapid.Bool().Draw(t, "null"):
+					b.null()
+				case c.form == formText:
+					b.text([]byte(rapid.SampledFrom([]string{"", "x", "\xff", "\"\n"}).Draw(t, "text")))
+				case c.form == formJSON:
+					b.text([]byte(`{"b": 1, "a": 2}`))
+				default:
+					b.text([]byte("12"))
+				}
+			}
+			r, err := b.finish("")
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := dataset.Canonical(nil, r.Data)
+			if err != nil || r.Key != dataset.KeylessKey(want) {
+				t.Fatalf("the key of %s is that of %s, not of %s, %v", r.Data, b.canon, want, err)
+			}
+		}
+	})
+}
+
 func TestFloatsAreWrittenAsPostgresWritesThem(t *testing.T) {
 	t.Parallel()
 	_, c := pgDatabase(t, "")

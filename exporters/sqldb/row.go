@@ -2,6 +2,7 @@ package sqldb
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -46,6 +47,7 @@ type table struct {
 	from    string // quoted name, with ONLY where descendants do not belong to it
 	columns []column
 	key     []int // indexes into columns of the primary key; empty: keyless
+	sorted  []int // indexes into columns in the order of names, if no value is an object
 
 	// size is an SQL expression of the bytes of a row, which then comes as its last
 	// column, if rows may be too large. See guarded.
@@ -77,8 +79,23 @@ func newTable(s dataset.Stream, from string, columns []column) (*table, error) {
 	}
 	if s.Keyless {
 		t.key = nil
+		t.sorted = sortedColumns(columns)
 	}
 	return t, nil
+}
+
+// sortedColumns returns the order of columns by name, in which the canonical form has
+// them, or nil if values may have members of their own to be sorted.
+func sortedColumns(columns []column) []int {
+	order := make([]int, len(columns))
+	for i, c := range columns {
+		if c.form == formJSON || c.form >= formAnyInteger {
+			return nil
+		}
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return strings.Compare(columns[a].name, columns[b].name) })
+	return order
 }
 
 func (t *table) noCoded(name string) { t.columns[t.index(name)].coded = nil }
@@ -113,6 +130,7 @@ type builder struct {
 	next    int   // column
 	size    int64 // of the row, if known and larger than its data
 	deep    bool  // a value may be nested as deep as a record may be
+	renamed bool  // a member has another name than its column
 	err     error // the first value that could not be written
 	seen    *ordinals
 }
@@ -124,7 +142,8 @@ func newBuilder(t *table, seen *ordinals) *builder {
 }
 
 func (b *builder) begin() {
-	b.data, b.next, b.err, b.size, b.deep = b.data[:0], 0, nil, 0, false
+	b.data, b.next, b.err, b.size = b.data[:0], 0, nil, 0
+	b.deep, b.renamed = false, false
 }
 
 // open begins the value of the next column.
@@ -218,6 +237,7 @@ func (b *builder) coded(c *column, text []byte) {
 		b.close()
 		return
 	}
+	b.renamed = true
 	b.data = append(b.data[:len(b.data)-len(c.member)], c.coded...)
 	b.spans[b.next].from = len(b.data) - 1
 	quoted, err := appendValue(nil, formBytes, text)
@@ -245,8 +265,7 @@ func (b *builder) finish(tie string) (dataset.Record, error) {
 	b.data = append(b.data, '}')
 	r := dataset.Record{Stream: b.t.stream.Name, Data: b.data, Compact: !b.deep}
 	if b.t.stream.Keyless {
-		var err error
-		if b.canon, err = dataset.Canonical(b.canon[:0], b.data); err != nil {
+		if err := b.canonical(); err != nil {
 			return r, fmt.Errorf("canonical form: %w", err)
 		}
 		r.Key = dataset.KeylessKey(b.canon)
@@ -263,6 +282,25 @@ func (b *builder) finish(tie string) (dataset.Record, error) {
 		r.Data = nil
 	}
 	return r, nil
+}
+
+// canonical puts the canonical form of the record into b.canon.
+func (b *builder) canonical() (err error) {
+	if b.t.sorted == nil || b.renamed || b.err != nil {
+		b.canon, err = dataset.Canonical(b.canon[:0], b.data)
+		return err
+	}
+	b.canon = b.canon[:0]
+	for _, i := range b.t.sorted {
+		b.canon = append(b.canon, b.t.columns[i].member...)
+		b.canon = append(b.canon, b.data[b.spans[i].from:b.spans[i].to]...)
+	}
+	if len(b.canon) == 0 {
+		b.canon = append(b.canon, ',')
+	}
+	b.canon[0] = '{'
+	b.canon = append(b.canon, '}')
+	return nil
 }
 
 // appendKey appends the compact JSON array of the key's values.
