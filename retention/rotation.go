@@ -106,18 +106,8 @@ func keysOf(ctx context.Context, a *archive.Archive, service string) ([]archive.
 	if err != nil {
 		return nil, err
 	}
-	byID := map[dataset.Hash]archive.KeyRef{}
-	for _, d := range all.All {
-		for _, k := range d.Manifest.Keys {
-			byID[k.ID] = k
-		}
-	}
-	list := make([]archive.KeyRef, 0, len(byID))
-	for _, k := range byID {
-		list = append(list, k)
-	}
-	slices.SortFunc(list, func(a, b archive.KeyRef) int { return slices.Compare(a.ID[:], b.ID[:]) })
-	return list, nil
+	keys, _ := keysNeeded(all.All)
+	return keys, nil
 }
 
 // removeSuperseded removes the sealed files of run keys that a rotation replaced, so that

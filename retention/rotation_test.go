@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/dwp/sallyport/crypto"
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/retention"
+	"github.com/dwp/sallyport/verify"
 )
 
 // chain makes a chain of so many runs in the directory store at path. Each run is
@@ -232,6 +234,79 @@ func opensWithStockAge(t testing.TB, path, identity string, snapshots ...*archiv
 		out, err := exec.CommandContext(t.Context(), "sh", "-c", script.String(), "sh", filepath.Join(path, service), filepath.Join(t.TempDir(), "run.keys"), identity).CombinedOutput()
 		if err != nil || strings.Count(string(out), "p/") < 2 {
 			t.Errorf("snapshot %s with stock age: %v\n%s", d.Run, err, out)
+		}
+	}
+}
+
+// Snapshots of before are sealed anew to post-quantum recipients; whoever has only the
+// index identity goes on reading names.
+func TestKeysAreRotatedToPostQuantumAndIndexRecipients(t *testing.T) {
+	t.Parallel()
+	c := newCourt(t)
+	c.fill(3)
+	s := c.export(t)
+	hybrid := func() (*crypto.Opener, *crypto.Sealer) {
+		file, recipient, err := crypto.GenerateIdentity(true)
+		check(t, err)
+		o, err := crypto.ParseIdentities(file, "identity")
+		check(t, err)
+		to, err := crypto.NewSealer(recipient)
+		check(t, err)
+		return o, to
+	}
+	next, data := hybrid()
+	clerk, index := hybrid()
+	r := &retention.Rotation{Archive: c.a, Signer: c.signers["verifier"], Open: c.managed, Data: data, Index: index, Log: c.log, Now: c.now}
+	_, err := r.Run(t.Context(), service)
+	check(t, err)
+	_, err = apply(t, c.keeperDesk(), keepLast(9)) // removes the key files of before
+	check(t, err)
+	c.keyFilesOpenWithout(t, c.managed)
+	identities := []verify.Identity{{Name: "old", Opener: c.managed}, {Name: "next", Opener: next}, {Name: "clerk", Opener: clerk}}
+	tests, err := retention.TestKeys(t.Context(), c.a, service, identities)
+	check(t, err)
+	for _, k := range tests {
+		want, sealed := []string{"next"}, data.Recipients()
+		if k.Key.Role == archive.IndexRole {
+			want, sealed = append(want, "clerk"), append(sealed, index.Recipients()...)
+		}
+		slices.Sort(sealed)
+		if !slices.Equal(k.Opened, want) || !slices.Equal(k.SealedTo, sealed) || len(k.Problems) > 0 || !slices.Equal(k.Snapshots, []archive.RunID{s.Run}) {
+			t.Errorf("%s key: %+v", k.Key.Role, k)
+		}
+	}
+	want := []retention.Reader{{Identity: "old", Nothing: 1}, {Identity: "next", Contents: 1}, {Identity: "clerk", Names: 1}}
+	if got := retention.Readers(tests, identities); !slices.Equal(got, want) {
+		t.Errorf("readers %+v; want %+v", got, want)
+	}
+	// What is missing and what is damaged is named, and opens nothing.
+	for _, k := range tests {
+		for _, name := range c.store.Names() {
+			if n := archive.ParseName(name); n.Class == archive.KeyObject && n.Key == k.Key.ID && k.Key.Role == archive.DataRole {
+				c.store.Put(name, []byte("age-encryption.org/v1\n"))
+			} else if n.Class == archive.KeyObject && n.Key == k.Key.ID {
+				c.store.Put(name, nil)
+			}
+		}
+	}
+	tests, err = retention.TestKeys(t.Context(), c.a, service, identities)
+	check(t, err)
+	for _, k := range tests {
+		if len(k.Opened) > 0 || len(k.Problems) == 0 || len(k.SealedTo) > 0 {
+			t.Errorf("%s key without a whole file: %+v", k.Key.Role, k)
+		}
+	}
+}
+
+// keyFilesOpenWithout fails the test if an identity opens any sealed key.
+func (c *court) keyFilesOpenWithout(t testing.TB, old *crypto.Opener) {
+	t.Helper()
+	for _, name := range c.store.Names() {
+		if archive.ParseName(name).Class != archive.KeyObject {
+			continue
+		}
+		if _, err := old.Open(c.store.Bytes(name)); !errors.Is(err, crypto.ErrNoKey) {
+			t.Errorf("the old identity opens %s: %v", name, err)
 		}
 	}
 }

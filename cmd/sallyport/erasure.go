@@ -185,7 +185,7 @@ func runErasureApply(ctx context.Context, i *invocation) error {
 func (s *session) destroyKey(ctx context.Context, name, key string) error {
 	id, err := dataset.ParseHash(key)
 	if err != nil {
-		return usage("sallyport keys access --all lists them; an id has 64 digits", "--run-key: %w", err)
+		return usage("sallyport keys test --all lists them; an id has 64 digits", "--run-key: %w", err)
 	}
 	plan, err := retention.PlanCryptoErasure(ctx, s.archive, name, id)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -142,11 +141,7 @@ func (s *session) identities() ([]verify.Identity, error) {
 	}
 	var list []verify.Identity
 	for n, p := range paths {
-		text, err := os.ReadFile(p)
-		if err != nil {
-			return nil, fmt.Errorf("identity: %w", err)
-		}
-		o, err := crypto.ParseIdentities(text, p)
+		o, err := readIdentities(p)
 		if err != nil {
 			return nil, err
 		}

@@ -320,9 +320,5 @@ func (i *invocation) probe(ctx context.Context, st archive.Store) error {
 
 // signer opens the signing key of the configuration.
 func (i *invocation) signer() (*crypto.Signer, error) {
-	s, err := crypto.LoadSigner(string(i.config.Keys.SigningKey))
-	if err != nil {
-		return nil, fmt.Errorf("signing key: %w", err)
-	}
-	return s, nil
+	return loadSigner(string(i.config.Keys.SigningKey))
 }

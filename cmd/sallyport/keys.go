@@ -16,7 +16,7 @@ import (
 func keysCommand() command {
 	return command{
 		name: "keys", summary: "make, list and test keys",
-		group: []command{keysGenerateCommand(), keysListCommand(), keysTestCommand(), keysAccessCommand(), keysRotateCommand()},
+		group: []command{keysGenerateCommand(), keysListCommand(), keysTestCommand(), keysRotateCommand()},
 	}
 }
 
@@ -129,26 +129,18 @@ func listKeys(c *config.Config) ([]keyLine, error) {
 		if r.path == "" {
 			continue
 		}
-		text, err := os.ReadFile(string(r.path))
+		s, err := readRecipients(r.use, string(r.path))
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", r.use, err)
-		}
-		s, err := crypto.ParseRecipients(text, string(r.path))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", r.use, err)
+			return nil, err
 		}
 		for _, key := range s.Recipients() {
 			keys = append(keys, keyLine{Use: r.use, Key: key, File: string(r.path)})
 		}
 	}
 	for _, path := range c.Keys.Identities {
-		text, err := os.ReadFile(string(path))
+		o, err := readIdentities(string(path))
 		if err != nil {
-			return nil, fmt.Errorf("identities: %w", err)
-		}
-		o, err := crypto.ParseIdentities(text, string(path))
-		if err != nil {
-			return nil, fmt.Errorf("identities: %w", err)
+			return nil, err
 		}
 		public := o.Recipients()
 		if len(public) == 0 {
@@ -163,19 +155,15 @@ func listKeys(c *config.Config) ([]keyLine, error) {
 
 // signingKeys adds the signing key and the allowed signers.
 func signingKeys(c *config.Config, keys []keyLine) ([]keyLine, error) {
-	signer, err := crypto.LoadSigner(string(c.Keys.SigningKey))
+	signer, err := loadSigner(string(c.Keys.SigningKey))
 	if err != nil {
-		return nil, fmt.Errorf("signing_key: %w", err)
+		return nil, err
 	}
 	keys = append(keys, keyLine{Use: "signing_key", Key: signer.Fingerprint(), File: string(c.Keys.SigningKey)})
 	path := string(c.Keys.AllowedSigners)
-	text, err := os.ReadFile(path)
+	v, err := readSigners(path)
 	if err != nil {
-		return nil, fmt.Errorf("allowed_signers: %w", err)
-	}
-	v, err := crypto.ParseAllowedSigners(text, path)
-	if err != nil {
-		return nil, fmt.Errorf("allowed_signers: %w", err)
+		return nil, err
 	}
 	for _, s := range v.Signers() {
 		detail := s.Principal + ": " + strings.ReplaceAll(strings.ReplaceAll(s.Namespaces, "sallyport-", ""), ",", " ")

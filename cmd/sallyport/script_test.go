@@ -10,11 +10,25 @@ import (
 	"strings"
 	"testing"
 
+	"filippo.io/age"
+	"filippo.io/age/plugin"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"sallyport": main})
+	testscript.Main(m, map[string]func(){"sallyport": main, "age-plugin-sallytest": agePlugin})
+}
+
+// agePlugin is an age plug-in that speaks the real protocol. It wraps X25519 keys: what its
+// encodings hold is a native key as text.
+func agePlugin() {
+	p, err := plugin.New("sallytest")
+	if err != nil {
+		panic(err)
+	}
+	p.HandleRecipient(func(data []byte) (age.Recipient, error) { return age.ParseX25519Recipient(string(data)) })
+	p.HandleIdentity(func(data []byte) (age.Identity, error) { return age.ParseX25519Identity(string(data)) })
+	os.Exit(p.Main())
 }
 
 func TestScripts(t *testing.T) {
@@ -23,10 +37,11 @@ func TestScripts(t *testing.T) {
 		Setup:               setup,
 		RequireExplicitExec: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":    exits,
-			"flip":     flip,
-			"truncate": truncate,
-			"mode":     mode,
+			"exits":     exits,
+			"flip":      flip,
+			"truncate":  truncate,
+			"mode":      mode,
+			"pluginkey": pluginKey,
 		},
 	})
 }
@@ -126,6 +141,22 @@ func mode(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	if got := strconv.FormatUint(uint64(info.Mode().Perm()), 8); got != args[0] {
 		ts.Fatalf("%s has mode %s; want %s", args[1], got, args[0])
+	}
+}
+
+// pluginkey makes an identity of the plug-in that only its plug-in can use, and its
+// recipient:
+//
+//	pluginkey identity recipient
+func pluginKey(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: pluginkey identity recipient")
+	}
+	id, err := age.GenerateX25519Identity()
+	ts.Check(err)
+	for name, text := range map[string]string{args[0]: plugin.EncodeIdentity("sallytest", []byte(id.String())),
+		args[1]: plugin.EncodeRecipient("sallytest", []byte(id.Recipient().String()))} {
+		ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text+"\n"), 0o600))
 	}
 }
 
