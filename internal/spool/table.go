@@ -48,12 +48,12 @@ type tableRun struct {
 
 const (
 	slotSize     = 32
-	entryWidth   = 24              // bytes of an entry in a run
-	chunkEntries = 16 << 10 / 24   // entries of a chunk
-	tableWidth   = 8               // runs of one level that are merged into one of the next
-	filterHashes = 4               // bits of the filter that an ID sets
-	firstSlots   = 8               // of a Table that holds almost nothing
-	leastMemory  = 1024 * slotSize // of a Table
+	entryWidth   = 24             // bytes of an entry in a run
+	chunkEntries = 16 << 10 / 24  // entries of a chunk
+	tableWidth   = 8              // runs of one level that are merged into one of the next
+	filterHashes = 4              // bits of the filter that an ID sets
+	firstSlots   = 8              // of a Table that holds almost nothing
+	leastMemory  = 128 * slotSize // of a Table
 )
 
 // NewTable returns an empty Table that keeps about memory bytes, and writes the rest to

@@ -15,7 +15,7 @@ func id(n uint64) ID {
 	return i
 }
 
-// TestTableAnswersAsAMapDoes: with room for 384 entries and 40,000 of them, spills and
+// TestTableAnswersAsAMapDoes: with room for 48 entries and 8,000 of them, spills and
 // merges of two levels happen, and entries that were put again lie in several runs.
 func TestTableAnswersAsAMapDoes(t *testing.T) {
 	t.Parallel()
@@ -23,8 +23,8 @@ func TestTableAnswersAsAMapDoes(t *testing.T) {
 	defer table.Close()
 	want := map[uint64]uint64{}
 	r := rand.New(rand.NewPCG(1, 2))
-	for n := range uint64(60_000) {
-		k := r.Uint64N(40_000)
+	for n := range uint64(12_000) {
+		k := r.Uint64N(8000)
 		got, ok, err := table.Get(id(k))
 		if old, has := want[k]; err != nil || ok != has || got != old {
 			t.Fatalf("Get(%d) = %d, %v, %v; want %d, %v", k, got, ok, err, old, has)
@@ -37,7 +37,7 @@ func TestTableAnswersAsAMapDoes(t *testing.T) {
 	if len(table.runs) < 2 || table.runs[0].level < 2 {
 		t.Errorf("%d runs, the oldest of level %d: merges were not tested", len(table.runs), table.runs[0].level)
 	}
-	for k := range uint64(40_000) {
+	for k := range uint64(8000) {
 		got, ok, err := table.Get(id(k))
 		if old, has := want[k]; err != nil || ok != has || got != old {
 			t.Fatalf("Get(%d) = %d, %v, %v; want %d, %v", k, got, ok, err, old, has)
@@ -143,7 +143,7 @@ func TestRepeatsTellTheSameFromTheDifferent(t *testing.T) {
 	record("a", "1", false, false)
 	count("a", 0)
 	count("b", 0)
-	for n := range 5000 { // so that what came first lies on disk
+	for n := range 500 { // so that what came first lies on disk
 		record(string(rune('A'+n%26))+string(rune(1000+n)), "x", false, false)
 	}
 	record("a", "1", true, true)
