@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -24,13 +25,13 @@ func purgeCommand() command {
 		name: "purge", summary: "delete at the source what the archive is proven to hold and people have approved",
 		group: []command{
 			{
-				name: "plan", summary: "list what the rules let go and a certificate proves", args: "SERVICE", min: 1, max: 1,
+				name: "plan", summary: "list what the rules let go and a certificate proves", args: "[SERVICE...]", max: -1,
 				detail: "The rules are in the configuration (purge.rules). The plan is over the snapshot that the newest proven certificate\n" +
 					"is about. It is signed and stored; nothing is deleted.",
 				uses: []flagGroup{configFlags, storeFlags, identityFlags},
 				flags: []cli.Flag{
 					&cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "list, and store no plan"},
-					&cli.BoolFlag{Name: "due", Usage: "make no plan while one waits to be approved or carried out"},
+					&cli.BoolFlag{Name: "due", Usage: "for the services named, or all that have rules, unless a plan waits to be approved or carried out"},
 					&cli.StringFlag{Name: "keep-until", Usage: "how long the archive must keep what is deleted: a `DAY` (default: until told otherwise)"},
 				},
 				run: runPurgePlan,
@@ -114,21 +115,49 @@ func runPurgePlan(ctx context.Context, i *invocation) error {
 		return err
 	}
 	defer s.close()
-	name := i.arg(0)
-	_, purge, err := s.purgeOf(name)
-	if err != nil {
-		return err
+	services := i.args()
+	due := i.c.Bool("due")
+	if due && len(services) == 0 {
+		if services, err = s.purged(); err != nil {
+			return err
+		}
+	} else if len(services) != 1 && !due {
+		return usage("sallyport purge plan SERVICE, or --due", "name the service")
 	}
 	o, err := s.office()
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	if i.c.Bool("due") {
-		if waiting, err := o.Waiting(ctx, name); err != nil || len(waiting) > 0 {
-			return err
+	var errs []error
+	for _, name := range services {
+		if due {
+			if waiting, err := o.Waiting(ctx, name); err != nil || len(waiting) > 0 {
+				errs = append(errs, err)
+				continue
+			}
 		}
+		err := s.planPurge(ctx, o, name)
+		if err != nil && len(services) > 1 {
+			err = fmt.Errorf("%s: %w", name, err)
+		}
+		errs = append(errs, err)
 	}
+	return errors.Join(errs...)
+}
+
+// purged returns the services of the configuration that have purge rules.
+func (s *session) purged() ([]string, error) {
+	all, err := s.known(nil)
+	return slices.DeleteFunc(all, func(name string) bool { return s.config.Services[name].Purge == nil }), err
+}
+
+// planPurge makes the plan of one service.
+func (s *session) planPurge(ctx context.Context, o retention.Office, name string) error {
+	_, purge, err := s.purgeOf(name)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
 	proof, err := retention.FindProof(ctx, s.archive, name, dataset.Hash{}, now)
 	if err != nil {
 		return err
@@ -139,12 +168,12 @@ func runPurgePlan(ctx context.Context, i *invocation) error {
 	}
 	p := retention.Planner{Office: o, Rules: purgeRules(purge, now), Limits: purgeLimits(purge),
 		Approvals: purge.Approvals, Within: purge.ProofWithin.Std(), OneHost: s.config.Role == "", Memory: s.holdMemory()}
-	if text := i.c.String("keep-until"); text != "" {
+	if text := s.c.String("keep-until"); text != "" {
 		if p.KeepUntil, err = time.Parse(time.DateOnly, text); err != nil {
 			return usage("2033-03-31", "--keep-until %q is no day", text)
 		}
 	}
-	if i.c.Bool("dry-run") {
+	if s.c.Bool("dry-run") {
 		sel, err := p.Try(ctx, snap, proof)
 		if err != nil {
 			return err
@@ -161,7 +190,7 @@ func runPurgePlan(ctx context.Context, i *invocation) error {
 	s.logFact(ctx, audit.Plan, name, h)
 	s.printf("plan %s\n", h)
 	s.printPlan(plan)
-	i.result = map[string]any{"plan": h, "header": plan}
+	s.result = map[string]any{"plan": h, "header": plan}
 	return nil
 }
 

@@ -47,16 +47,16 @@ func (s *session) applyDue(ctx context.Context, o *retention.Office) error {
 	if s.c.String("expect") != "" || s.c.Path("report") != "" {
 		return usage("name the service and the plan", "--expect and --report are about one plan")
 	}
-	services, err := s.known(s.args())
-	if err != nil {
-		return err
+	services := s.args()
+	if len(services) == 0 {
+		var err error
+		if services, err = s.purged(); err != nil {
+			return err
+		}
 	}
 	var results []*purgeResult
 	var errs []error
 	for _, name := range services {
-		if svc := s.config.Services[name]; svc.Purge == nil && len(s.args()) == 0 {
-			continue
-		}
 		_, purge, err := s.purgeOf(name)
 		if err != nil {
 			return err

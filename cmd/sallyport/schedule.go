@@ -110,6 +110,7 @@ func timersOf(c *config.Config, app *cli.App) []schedule.Timer {
 		{schedule.Timer{Name: "export", Summary: "export what is due", Args: []string{"export", "--due"}, At: exports}, config.Exporter, export},
 		{schedule.Timer{Name: "exit-test", Summary: "run the exit tests that are due", Args: []string{"exit-test", "--due"}}, config.Verifier, test},
 		{schedule.Timer{Name: "retention", Summary: "let snapshots expire that no rule keeps", Args: []string{"retention", "apply", "--due"}}, config.Keeper, keep},
+		{schedule.Timer{Name: "purge-plan", Summary: "plan the purges that the rules ask for", Args: []string{"purge", "plan", "--due"}}, config.Verifier, purge},
 		{schedule.Timer{Name: "purge", Summary: "carry out the purges that are approved", Args: []string{"purge", "apply", "--due"}}, config.Keeper, purge},
 	}
 	var timers []schedule.Timer
