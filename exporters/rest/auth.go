@@ -22,6 +22,12 @@ type authenticator interface {
 	refresh(ctx context.Context, v *view, s scope) error
 }
 
+// A signer is an authenticator whose credential depends on the request.
+type signer interface {
+	// sign puts the credential onto a request that is otherwise done. It may wait.
+	sign(ctx context.Context, v *view, cl *call) error
+}
+
 // fixed is an authenticator that has nothing to renew.
 type fixed struct{}
 
@@ -63,6 +69,8 @@ func (n node) authenticator() authenticator {
 		return n.session()
 	case "LegacySessionTokenAuthenticator":
 		return n.legacySession()
+	case "RateLimitedMultipleTokenAuthenticator":
+		return n.tokens()
 	}
 	n.problem("", "is not an authenticator")
 	return noAuth{}
@@ -163,6 +171,17 @@ func (a *selective) options(ctx context.Context, v *view, s scope) (options, err
 		return options{}, err
 	}
 	return c.options(ctx, v, s)
+}
+
+func (a *selective) sign(ctx context.Context, v *view, cl *call) error {
+	c, err := a.pick(v)
+	if err != nil {
+		return err
+	}
+	if s, ok := c.(signer); ok {
+		return s.sign(ctx, v, cl)
+	}
+	return nil
 }
 
 func (a *selective) refresh(ctx context.Context, v *view, s scope) error {

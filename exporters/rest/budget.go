@@ -81,22 +81,29 @@ func (n node) budget() *apiBudget {
 				p.rates = append(p.rates, rate{limit: r.expr("limit"), per: d})
 			}
 		}
-		for _, m := range c.children("matchers") {
-			x := matcher{method: m.d.Text("method"), base: m.d.Text("url_base")}
-			if pat := m.d.Text("url_path_pattern"); pat != "" {
-				re, err := jinja.CompileRegex(pat)
-				if err != nil {
-					m.problem("url_path_pattern", "%v", err)
-				}
-				x.path = re
-			}
-			x.params, _ = m.value("params").(*jinja.Dict)
-			x.headers, _ = m.value("headers").(*jinja.Dict)
-			p.matchers = append(p.matchers, x)
-		}
+		p.matchers = c.matchers()
 		b.policies = append(b.policies, p)
 	}
 	return b
+}
+
+// matchers reads the HttpRequestRegexMatchers of a component.
+func (n node) matchers() []matcher {
+	var out []matcher
+	for _, m := range n.children("matchers") {
+		x := matcher{method: m.d.Text("method"), base: m.d.Text("url_base")}
+		if pat := m.d.Text("url_path_pattern"); pat != "" {
+			re, err := jinja.CompileRegex(pat)
+			if err != nil {
+				m.problem("url_path_pattern", "%v", err)
+			}
+			x.path = re
+		}
+		x.params, _ = m.value("params").(*jinja.Dict)
+		x.headers, _ = m.value("headers").(*jinja.Dict)
+		out = append(out, x)
+	}
+	return out
 }
 
 func (m matcher) fits(cl call) bool {

@@ -82,10 +82,6 @@ func (n node) check() bool {
 		n.problem("", "there is no component of type %q", typ)
 		return false
 	}
-	if why := unsupported[typ]; why != "" {
-		n.problem("", "%s", why)
-		return false
-	}
 	ok = true
 	for name, f := range fields {
 		v, has := n.d.Get(name)

@@ -150,6 +150,9 @@ type call struct {
 	header http.Header
 	body   []byte
 	pinned []string // origins; the first is where credentials belong
+
+	learn func(*answer) // takes what the answer says of a quota; may be nil
+	spare func() bool   // whether another credential could be used at once; may be nil
 }
 
 // An answer is a response with its whole body, decompressed. It is safe for concurrent

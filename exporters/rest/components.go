@@ -25,11 +25,6 @@ type field struct {
 	enum     []string
 }
 
-// unsupported components, and why. Everything else in the table runs.
-var unsupported = map[string]string{
-	"RateLimitedMultipleTokenAuthenticator": "rotating several tokens is not supported; configure one",
-}
-
 // loadCatalogue parses the table.
 func loadCatalogue() *catalogue {
 	c := &catalogue{map[string]map[string]field{}, map[string]string{}, map[string]string{}}

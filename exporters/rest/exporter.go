@@ -30,6 +30,8 @@ type view struct {
 	gate     *gate
 	ahead    int // slices of a stream that are read at once
 	cache    responseCache
+	booking  sync.Mutex
+	books    map[string]*tokenBook // of tokens that rotate, by definition; guarded by booking
 	held     heldFiles
 	facts    *facts
 	homes    map[string]bool // origins that the configuration decides

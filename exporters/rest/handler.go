@@ -398,6 +398,9 @@ func (v *view) send(ctx context.Context, s scope, h *errorHandler, build func(co
 			return nil, resolution{}, context.Cause(ctx)
 		}
 		v.budget.learn(v, cl, r)
+		if cl.learn != nil && r != nil {
+			cl.learn(r)
+		}
 		res, err := h.decide(s, r, failed)
 		if err != nil {
 			return nil, res, err
@@ -425,12 +428,16 @@ func (v *view) send(ctx context.Context, s scope, h *errorHandler, build func(co
 		if err != nil {
 			return r, res, fmt.Errorf("%w: %w", why, err)
 		}
+		other := cl.spare != nil && cl.spare()
+		if other {
+			wait = min(wait, time.Second) // the limit was that of one token of several
+		}
 		waited += wait
 		if giveUp || waited > v.client.limits.patience || wait > v.client.limits.patience {
 			return r, res, fmt.Errorf("gave up after %d tries in %s, the next after another %s: %w: %w",
 				try, v.now().Sub(start).Round(time.Second), wait.Round(time.Second), exporters.ErrTemporary, why)
 		}
-		if res.action == actRateLimited {
+		if res.action == actRateLimited && !other {
 			v.gate.hold(origin(cl.url), v.now().Add(wait)) // the limit is that of all requests
 		}
 		if err := v.sleep(ctx, wait); err != nil {

@@ -277,7 +277,13 @@ func (r *requester) build(ctx context.Context, v *view, s scope, t target, auth 
 	if err := addQuery(u, pairs(all.params)); err != nil {
 		return call{}, err
 	}
-	return cl, cl.fill(all, plain)
+	if err := cl.fill(all, plain); err != nil {
+		return call{}, err
+	}
+	if a, ok := auth.(signer); ok {
+		err = a.sign(ctx, v, &cl)
+	}
+	return cl, err
 }
 
 // home is the origin that the credentials of this requester belong to: that of its
