@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"iter"
 	"net/http"
@@ -165,6 +166,54 @@ func (m made) Read(context.Context, exporters.Query) iter.Seq2[dataset.Record, e
 func (m made) Facts() dataset.Facts { return dataset.Facts{} }
 func (m made) Close() error         { return nil }
 
+// keys are what an archive needs to be written and read.
+type keys struct {
+	signer   *crypto.Signer
+	trust    *crypto.Verifier
+	seal     *crypto.Sealer
+	identity *crypto.Opener
+}
+
+func newKeys(t testing.TB) keys {
+	t.Helper()
+	private, public, err := crypto.GenerateSigningKey("exporter")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, recipient, err := crypto.GenerateIdentity(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var k keys
+	var errs [4]error
+	k.signer, errs[0] = crypto.ParseSigner(private)
+	k.trust, errs[1] = crypto.ParseAllowedSigners([]byte(`exporter namespaces="sallyport-*" `+public), "allowed_signers")
+	k.seal, errs[2] = crypto.NewSealer(recipient)
+	k.identity, errs[3] = crypto.ParseIdentities(file, "identity")
+	if err := errors.Join(errs[:]...); err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// archive makes an empty archive in memory.
+func (k keys) archive(t testing.TB) *archive.Archive {
+	t.Helper()
+	store := new(archivetest.Memory)
+	if _, err := archive.Init(t.Context(), store, k.signer, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	a, err := archive.Open(t.Context(), store, k.trust)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func (k keys) options(t testing.TB) archive.Options {
+	return archive.Options{Service: "desk", Exporter: "rest", Classification: "OFFICIAL", Product: "test", Signer: k.signer, Recipients: k.seal, State: t.TempDir()}
+}
+
 // BenchmarkWrite archives records: roots, compression, encryption, packs, into memory.
 func BenchmarkWrite(b *testing.B) {
 	var m made
@@ -175,37 +224,11 @@ func BenchmarkWrite(b *testing.B) {
 		}
 		m.records = append(m.records, dataset.Record{Stream: "pages", Key: key, Data: appendTicket(nil, n)})
 	}
-	private, public, err := crypto.GenerateSigningKey("exporter")
-	if err != nil {
-		b.Fatal(err)
-	}
-	signer, err := crypto.ParseSigner(private)
-	if err != nil {
-		b.Fatal(err)
-	}
-	trust, err := crypto.ParseAllowedSigners([]byte(`exporter namespaces="sallyport-*" `+public), "allowed_signers")
-	if err != nil {
-		b.Fatal(err)
-	}
-	_, recipient, err := crypto.GenerateIdentity(false)
-	if err != nil {
-		b.Fatal(err)
-	}
-	seal, err := crypto.NewSealer(recipient)
-	if err != nil {
-		b.Fatal(err)
-	}
+	k := newKeys(b)
 	for b.Loop() {
-		store := new(archivetest.Memory)
-		if _, err := archive.Init(b.Context(), store, signer, time.Now()); err != nil {
-			b.Fatal(err)
-		}
-		a, err := archive.Open(b.Context(), store, trust)
-		if err != nil {
-			b.Fatal(err)
-		}
+		a := k.archive(b)
 		d, err := transfer.Export(b.Context(), transfer.Job{Archive: a, Open: func(context.Context) (exporters.Exporter, error) { return m, nil },
-			Options: archive.Options{Service: "bench", Exporter: "rest", Classification: "OFFICIAL", Product: "bench", Signer: signer, Recipients: seal, State: b.TempDir()}})
+			Options: k.options(b)})
 		if err != nil || d.Manifest.Counts.Records != int64(len(m.records)) {
 			b.Fatal(d, err)
 		}

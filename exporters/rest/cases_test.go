@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -9,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"net"
 	"net/http"
@@ -23,7 +25,9 @@ import (
 
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
+	"github.com/dwp/sallyport/exporters/dir"
 	fixtures "github.com/dwp/sallyport/fixtures/rest"
+	"github.com/dwp/sallyport/transfer"
 )
 
 // byTime pages by the time of the last record.
@@ -270,5 +274,72 @@ func TestAQuotaUntilTomorrowIsTemporary(t *testing.T) {
 	}
 	if r := tr.read(t, "pages"); !errors.Is(r.err, exporters.ErrTemporary) || len(tr.clock.waited) > 0 {
 		t.Errorf("%v after waits of %v", r.err, tr.clock.waited)
+	}
+}
+
+// TestNamesOfASourceStayNames: records and attachments whose names are paths, escapes and
+// formulas are archived and restored into a directory, where they make no file elsewhere.
+func TestNamesOfASourceStayNames(t *testing.T) {
+	t.Parallel()
+	names := []string{"../../escaped", "/etc/cron.d/x", "a/../../b", "\x1b[2J", "<script>alert(1)</script>", `=HYPERLINK("http://x")`, "nul", "C:\\x", strings.Repeat("ü", 300), "\x00", "."}
+	var rows []string
+	for i, name := range names {
+		q, err := dataset.Quote(nil, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows = append(rows, fmt.Sprintf(`{"id":%s,"attachments":[{"url":"/files/%d","name":%s}]}`, q, i+1, q))
+	}
+	desk := fixtures.NewDesk(0)
+	desk.Before = func(d *fixtures.Desk, n int, w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path != "/tickets" {
+			return false
+		}
+		if r.URL.Query().Get("page") != "" && r.URL.Query().Get("page") != "1" {
+			rows = nil
+		}
+		fmt.Fprintf(w, "[%s]", strings.Join(rows, ","))
+		return true
+	}
+	tr := start(t, "tickets.yaml", desk, map[string]any{"streams": []string{"pages"}, "attachments": map[string]any{"pages": map[string]any{"url": "attachments/*/url", "name": "name"}}}, nil)
+	k := newKeys(t)
+	a := k.archive(t)
+	d, err := transfer.Export(t.Context(), transfer.Job{Archive: a, Open: func(context.Context) (exporters.Exporter, error) { return tr.view, nil }, Options: k.options(t),
+		OnGap: func(g dataset.Gap) { t.Errorf("gap %v", &g) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	snap, err := a.Snapshot(t.Context(), "desk", d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := snap.Unlock(t.Context(), k.identity); err != nil {
+		t.Fatal(err)
+	}
+	outside := t.TempDir()
+	inside := filepath.Join(outside, "deep", "deeper", "restored")
+	if err := os.MkdirAll(filepath.Dir(inside), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	out, err := transfer.Restore{Snapshot: snap, Target: dir.NewTarget(inside, dir.Options{NoSync: true}), Test: dataset.NewID()}.Run(t.Context())
+	if err != nil || len(out.Gaps) > 0 {
+		t.Fatal(out, err)
+	}
+	files := 0
+	err = filepath.WalkDir(outside, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(inside, path)
+		if err != nil || strings.HasPrefix(rel, "..") || !e.Type().IsRegular() || strings.ContainsAny(rel, "\x1b<>\\\x00") {
+			t.Errorf("a restore made %q, %v", rel, e.Type())
+		}
+		if strings.HasPrefix(rel, "objects") || strings.Contains(rel, "files") && !strings.HasSuffix(rel, ".jsonl") {
+			files++
+		}
+		return err
+	})
+	if err != nil || files < len(names) {
+		t.Errorf("%d files, %v; want %d attachments", files, err, len(names))
 	}
 }
