@@ -49,6 +49,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
@@ -237,7 +238,7 @@ func Open(ctx context.Context, name string) (exporters.Exporter, error) {
 	}
 	v, err := openRestored(root, name)
 	if errors.Is(err, fs.ErrNotExist) && v == nil {
-		return &tree{view: view{root: root, name: name}}, nil
+		return &tree{view: view{root: root, name: name}, now: time.Now}, nil
 	}
 	if err != nil {
 		root.Close()

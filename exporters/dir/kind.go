@@ -18,6 +18,7 @@ var Kind = exporters.Kind{
 	Schemes: []string{"dir", "file"},
 	Options: []exporters.Option{
 		{Name: "path", Type: exporters.TextOption, Required: true, Help: "The directory. A target is made if it does not exist, and must be empty if it does."},
+		{Name: "reread", Type: exporters.BoolOption, Help: "Whether a source reads also those files whose size, mode and times are as the export before found them."},
 		{Name: "format", Type: exporters.TextOption, Default: "jsonl", Enum: []string{"jsonl", "csv"},
 			Help: "How a target writes tables: as JSON Lines, or as CSV where the table has a schema."},
 		{Name: "sync", Type: exporters.BoolOption, Default: true, Help: "Whether a finished restore is made durable before it is reported."},
@@ -28,7 +29,11 @@ var Kind = exporters.Kind{
 		if err != nil {
 			return nil, err
 		}
-		return Open(ctx, name)
+		v, err := Open(ctx, name)
+		if t, ok := v.(*tree); ok {
+			t.reread, _ = c.Options["reread"].(bool)
+		}
+		return v, err
 	},
 	OpenTarget: func(ctx context.Context, c exporters.Config) (exporters.Target, error) {
 		name, err := pathOf(c)

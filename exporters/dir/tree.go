@@ -1,6 +1,7 @@
 package dir
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,19 +22,23 @@ const files = "files"
 // A tree is a view of a directory that no target filled.
 type tree struct {
 	view
+	reread bool             // read also files that have not changed
+	now    func() time.Time // time.Now, but in tests
 }
 
 func (t *tree) Streams(ctx context.Context) ([]dataset.Stream, error) {
 	if err := t.alive(ctx); err != nil {
 		return nil, err
 	}
-	return []dataset.Stream{{Name: files, Blobs: true}}, nil
+	return []dataset.Stream{{Name: files, Blobs: true, Volatile: []string{"changed"}}}, nil
 }
 
 func (t *tree) Facts() dataset.Facts {
-	return dataset.Facts{Notes: []string{
-		"Owners, access control lists, extended attributes, hard links and the times of directories are not captured.",
-	}}
+	notes := []string{"Owners, access control lists, extended attributes, hard links and the times of directories are not captured."}
+	if !t.reread {
+		notes = append(notes, "A file whose size, mode and times, that of its last change among them, are as the export before found them was not read again.")
+	}
+	return dataset.Facts{Notes: notes}
 }
 
 func (t *tree) Read(ctx context.Context, q exporters.Query) iter.Seq2[dataset.Record, error] {
@@ -46,7 +51,11 @@ func (t *tree) Read(ctx context.Context, q exporters.Query) iter.Seq2[dataset.Re
 			yield(dataset.Record{}, err)
 			return
 		}
-		w := walker{tree: t, yield: yield}
+		if t.reread {
+			q.Prior = nil
+		}
+		w := walker{tree: t, yield: yield, prior: exporters.NewPrior(q.Prior)}
+		defer w.prior.Stop()
 		if err := w.walk(ctx, "", t.root); err != nil && err != errStop {
 			yield(dataset.Record{}, fmt.Errorf("%s: %w", t.name, err))
 		}
@@ -59,6 +68,7 @@ var errStop = errors.New("stop")
 type walker struct {
 	*tree
 	yield func(dataset.Record, error) bool
+	prior *exporters.Prior
 }
 
 // walk yields what lies in the directory dir, whose keys begin with prefix. Entries come
@@ -112,10 +122,7 @@ func (w *walker) entry(ctx context.Context, prefix string, dir *os.Root, e fs.Di
 	case info.IsDir() != e.IsDir():
 		return w.gap(key, errChanged)
 	case mode.IsRegular():
-		// Blobs outlive this directory's handle, so they are opened from the top.
-		r := dataset.Record{Key: key, Data: describe(info)}
-		r.Blob = w.blob(r, files, key, info)
-		return w.record(r)
+		return w.file(key, info)
 	case info.IsDir():
 		sub, err := openDir(dir, e.Name(), info)
 		if err != nil {
@@ -135,6 +142,25 @@ func (w *walker) entry(ctx context.Context, prefix string, dir *os.Root, e fs.Di
 	}
 }
 
+// file yields a regular file. An earlier export's bytes stand for it if nothing that the
+// system says of it has changed since.
+func (w *walker) file(key string, info fs.FileInfo) error {
+	r := dataset.Record{Key: key, Data: describe(info, w.now())}
+	known, err := w.prior.Of(key)
+	if err != nil {
+		return fmt.Errorf("prior records: %w", err)
+	}
+	for _, was := range known {
+		if was.Blob != nil && bytes.Equal(was.Data, r.Data) && bytes.Contains(was.Data, changedMember) {
+			r.Blob = was.Blob
+			return w.record(r)
+		}
+	}
+	// Blobs outlive this directory's handle, so they are opened from the top.
+	r.Blob = w.blob(r, files, key, info)
+	return w.record(r)
+}
+
 // openDir opens the directory that info describes, and no link put in its place.
 func openDir(dir *os.Root, name string, info fs.FileInfo) (*os.Root, error) {
 	sub, err := dir.OpenRoot(name)
@@ -148,9 +174,23 @@ func openDir(dir *os.Root, name string, info fs.FileInfo) (*os.Root, error) {
 	return sub, nil
 }
 
-func describe(info fs.FileInfo) []byte {
-	return fmt.Appendf(nil, `{"type":"file","size":%d,"mode":"%04o","mtime":"%s"}`,
+// settled is for how long a file must have been left alone before the time of its last
+// change tells one state of it from another: that time moves in steps, of the clock's
+// ticks here, of up to two seconds elsewhere, and a later change may fall into one.
+const settled = 3 * time.Second
+
+var changedMember = []byte(`,"changed":"`)
+
+// describe returns the data of a regular file. It says when the file last changed if that
+// was a while before now.
+func describe(info fs.FileInfo, now time.Time) []byte {
+	data := fmt.Appendf(nil, `{"type":"file","size":%d,"mode":"%04o","mtime":"%s"`,
 		info.Size(), info.Mode().Perm(), info.ModTime().UTC().Format(time.RFC3339Nano))
+	if at, ok := changed(info); ok && now.Sub(at) > settled {
+		data = append(append(data, changedMember...), at.UTC().Format(time.RFC3339Nano)...)
+		data = append(data, '"')
+	}
+	return append(data, '}')
 }
 
 func (w *walker) record(r dataset.Record) error {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"slices"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -118,8 +117,8 @@ func (v *View) deliver(t *task, yield func(dataset.Record, error) bool) bool {
 
 // produce lists, groups versions by key, and starts a task for each entry.
 func (v *View) produce(ctx context.Context, q exporters.Query, queue chan<- *task, wg *sync.WaitGroup) error {
-	prior := newPrior(q.Prior)
-	defer prior.stop()
+	prior := exporters.NewPrior(q.Prior)
+	defer prior.Stop()
 	v.clock(&v.from)
 	defer v.clock(&v.to)
 	after := max(q.Range.After, string(q.After))
@@ -128,7 +127,7 @@ func (v *View) produce(ctx context.Context, q exporters.Query, queue chan<- *tas
 		if len(group) == 0 {
 			return nil
 		}
-		known, err := prior.of(group[0].Key)
+		known, err := prior.Of(group[0].Key)
 		if err != nil {
 			return fmt.Errorf("prior records: %w", err)
 		}
@@ -227,55 +226,4 @@ func asOf(was []byte, e s3conn.Entry) []byte {
 	}
 	dst := listed(identity(make([]byte, 0, len(was)+64), e), e)
 	return append(dataset.AppendText(append(append(dst, rest...), ','), "metadata_as_of", string(since)), '}')
-}
-
-// A prior walks the records of an earlier snapshot beside the listing.
-type prior struct {
-	next func() (dataset.Record, error, bool)
-	end  func()
-	cur  dataset.Record
-	ok   bool
-	same []dataset.Record
-}
-
-func newPrior(seq iter.Seq2[dataset.Record, error]) *prior {
-	p := &prior{}
-	if seq != nil {
-		p.next, p.end = iter.Pull2(seq)
-	}
-	return p
-}
-
-func (p *prior) stop() {
-	if p.end != nil {
-		p.end()
-	}
-}
-
-// of returns the prior records of key, which must rise from call to call. They are
-// valid until the next call.
-func (p *prior) of(key string) ([]dataset.Record, error) {
-	p.same = p.same[:0]
-	for p.next != nil {
-		if p.ok {
-			if p.cur.Key > key {
-				break
-			}
-			if p.cur.Key == key && p.cur.Gap == nil {
-				r := p.cur
-				r.Data = slices.Clone(r.Data) // valid only until the next step
-				p.same = append(p.same, r)
-			}
-		}
-		cur, err, ok := p.next()
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			p.next, p.ok = nil, false
-			break
-		}
-		p.cur, p.ok = cur, true
-	}
-	return p.same, nil
 }
