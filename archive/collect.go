@@ -49,7 +49,7 @@ func (c *Collector) Collect(ctx context.Context, service string) (*Collection, e
 	if err != nil {
 		return nil, err
 	}
-	condemned, err := c.condemn(ctx, service, before.All) // G1
+	condemned, err := c.condemn(ctx, service, before.All, before) // G1
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func (c *Collector) Collect(ctx context.Context, service string) (*Collection, e
 	if err != nil {
 		return nil, err
 	}
-	still, err := c.condemn(ctx, service, stillNeeded(before, after)) // G4
+	still, err := c.condemn(ctx, service, stillNeeded(before, after), after) // G4
 	if err != nil {
 		return nil, err
 	}
@@ -119,21 +119,24 @@ func stillNeeded(before, after *Snapshots) []*Decision {
 	return live
 }
 
-// condemn finds the packs, lists and keys that none of the snapshots names, and the
-// signatures of condemned key statements.
-func (c *Collector) condemn(ctx context.Context, service string, live []*Decision) (map[string][]Info, error) {
+// condemn finds the packs, lists and keys that none of the live snapshots names, the
+// signatures of condemned key statements, and signatures that were left without their
+// document.
+func (c *Collector) condemn(ctx context.Context, service string, live []*Decision, all *Snapshots) (map[string][]Info, error) {
 	needed, err := c.Archive.needed(ctx, service, live)
 	if err != nil {
 		return nil, err
 	}
 	condemned := map[string][]Info{}
-	statements := map[dataset.Hash]bool{}
+	statements := map[dataset.Hash]bool{} // condemned
+	there := map[dataset.Hash]bool{}      // statements, condemned or not
 	for _, folder := range []string{"packs", "lists", "keys"} {
 		for info, err := range c.Archive.Store.List(ctx, service+"/"+folder+"/") {
 			if err != nil {
 				return nil, fmt.Errorf("list %s: %w", folder, err)
 			}
 			n := ParseName(info.Name)
+			there[n.Hash] = there[n.Hash] || n.Class == StatementObject
 			switch {
 			case n.Class == Junk: // reported by a check, removed by nobody
 			case n.Class == PackObject && needed.packs[n.Hash], n.Class == ListObject && needed.lists[n.Hash]:
@@ -146,15 +149,68 @@ func (c *Collector) condemn(ctx context.Context, service string, live []*Decisio
 			}
 		}
 	}
+	var strays []Info
 	for info, err := range c.Archive.Store.List(ctx, service+"/signatures/") {
 		if err != nil {
 			return nil, fmt.Errorf("list signatures: %w", err)
 		}
-		if n := ParseName(info.Name); n.Class == SignatureObject && statements[n.Document] {
+		n := ParseName(info.Name)
+		switch {
+		case n.Class != SignatureObject:
+		case statements[n.Document]:
 			condemned[info.Name] = append(condemned[info.Name], info)
+		case strayNamespaces[n.Namespace] && !there[n.Document]:
+			strays = append(strays, info)
 		}
 	}
-	return condemned, nil
+	strays, err = c.strays(ctx, service, all, strays)
+	for _, info := range strays {
+		condemned[info.Name] = append(condemned[info.Name], info)
+	}
+	return condemned, err
+}
+
+// strayNamespaces are those of documents whose signatures a collector removes if the
+// document is not there. A signature is written before its document, so a writer or
+// keeper that died in between, or a keeper that died while it removed them, left it, and
+// nobody comes back to it: what is tried again has another time or key in it. Signatures
+// of all other documents stay. They may be all that is left of something that was taken
+// away.
+var strayNamespaces = map[string]bool{nsKeys: true, nsAbort: true, nsExpiry: true}
+
+// strays returns those of some signatures, of no key statement that is there, that are old
+// enough and whose document is no abort or expiry record either.
+func (c *Collector) strays(ctx context.Context, service string, all *Snapshots, candidates []Info) ([]Info, error) {
+	if len(candidates) == 0 {
+		return nil, nil
+	}
+	sv, err := c.Archive.Survey(ctx, service)
+	if err != nil {
+		return nil, err
+	}
+	there := map[dataset.Hash]bool{}
+	for _, infos := range sv.Expired {
+		for _, info := range infos {
+			there[ParseName(info.Name).Hash] = true
+		}
+	}
+	for _, d := range slices.Concat(all.All, all.Expired) {
+		delete(sv.Decisions, d.Run)
+	}
+	for _, info := range sv.Decisions { // what is no manifest is an abort
+		doc, err := readAll(ctx, c.Archive.Store, info.Name, maxDocument)
+		if err != nil {
+			return nil, err
+		}
+		there[dataset.Sum(doc)] = true
+	}
+	now, err := c.now(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(candidates, func(i Info) bool {
+		return there[ParseName(i.Name).Document] || i.Time.IsZero() || now.Sub(i.Time) <= c.wait()
+	}), nil
 }
 
 // removalOrder sorts names so that a collector that dies leaves nothing that looks
@@ -207,13 +263,9 @@ func (c *Collector) settle(ctx context.Context, service string, sv *Survey, out 
 	if err != nil {
 		return err
 	}
-	wait := c.Wait
-	if wait == 0 {
-		wait = 7 * 24 * time.Hour
-	}
 	for _, r := range sv.Open() {
 		begun := sv.Intents[r].Time
-		if begun.IsZero() || now.Sub(begun) <= wait || c.DryRun {
+		if begun.IsZero() || now.Sub(begun) <= c.wait() || c.DryRun {
 			out.Waiting = append(out.Waiting, r)
 			continue
 		}
@@ -226,6 +278,8 @@ func (c *Collector) settle(ctx context.Context, service string, sv *Survey, out 
 	}
 	return nil
 }
+
+func (c *Collector) wait() time.Duration { return cmp.Or(c.Wait, 7*24*time.Hour) }
 
 func (c *Collector) now(ctx context.Context) (time.Time, error) {
 	if c.Now != nil {

@@ -534,3 +534,50 @@ func TestStoreThatIsFullLeavesNoSnapshot(t *testing.T) {
 		t.Error("the state directory holds no host key")
 	}
 }
+
+// Whoever dies between a signature and its document, or while it removes both, leaves a
+// signature that nobody comes back to.
+func TestCollectorRemovesSignaturesThatWereLeftAlone(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	kept := archivetest.NewContent(1, 5)
+	first := h.export("", kept)
+	h.expire(h.export("", archivetest.NewContent(2, 5)))
+	stale := h.begin(t.TempDir(), archivetest.NewContent(3, 5))
+	stale.Abandon()
+	h.now = h.now.Add(8 * 24 * time.Hour)
+	if out := h.collect(h.Collector()); len(out.Aborted) != 1 {
+		t.Fatalf("aborted %v; want the run that was left", out.Aborted)
+	}
+	before := h.store.Names()
+	left := func(namespace string) string {
+		doc := []byte("never written: " + namespace)
+		sig, err := h.Keeper.Sign(namespace, doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := archive.SignatureName(service, dataset.Sum(doc), namespace, sig)
+		if err := h.store.Create(t.Context(), name, sig); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	want := []string{left("sallyport-keys"), left("sallyport-abort"), left("sallyport-expiry")}
+	evidence := left("sallyport-certificate")
+	if out := h.collect(h.Collector()); len(out.Removed) != 0 {
+		t.Errorf("removed %v while their documents may yet come", out.Removed)
+	}
+	h.now = h.now.Add(7*24*time.Hour + time.Second)
+	out := h.collect(h.Collector())
+	slices.Sort(want)
+	if !slices.Equal(out.Removed, want) {
+		t.Errorf("removed %v; want %v", out.Removed, want)
+	}
+	if got := h.store.Names(); !slices.Equal(got, slices.Sorted(slices.Values(append(before, evidence)))) {
+		t.Errorf("the store has %d objects; want the %d of before, and the signature of a certificate", len(got), len(before))
+	}
+	if out := h.collect(h.Collector()); out.Condemned != 0 {
+		t.Errorf("condemned %d objects again", out.Condemned)
+	}
+	h.clean(map[*archive.Decision]archivetest.Content{first: kept})
+}

@@ -272,7 +272,7 @@ func (c *checkRun) storeDocument(ctx context.Context, inv *inventory) error {
 	var sigs []string
 	for h, infos := range inv.sigs {
 		if h != dataset.Sum(doc) {
-			c.note("%d signatures of a store document that is not there", len(infos))
+			c.note("%s of a store document that is not there", plural(int64(len(infos)), "signature"))
 			continue
 		}
 		for _, info := range infos {

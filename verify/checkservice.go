@@ -132,8 +132,8 @@ func (s *serviceRun) signatures(ctx context.Context) error {
 		return err
 	}
 	for _, ns := range slices.Sorted(maps.Keys(orphans)) {
-		s.note("%s: %d signatures as %s are of documents that are not there, the first of %s: their writer died, or they were removed",
-			s.name, len(orphans[ns]), ns, slices.Min(orphans[ns]))
+		s.note("%s: %s as %s without a document, the first of %s: a writer died before it wrote that, or it was removed",
+			s.name, plural(int64(len(orphans[ns])), "signature"), ns, slices.Min(orphans[ns]))
 	}
 	for _, d := range s.parsed {
 		if !s.signed[signedAs{d.hash, d.Namespace}] {
@@ -485,10 +485,10 @@ func (s *serviceRun) unneeded(packs map[dataset.Hash]archive.PackRef, lists, key
 		}
 	}
 	if s.report.Unneeded > 0 {
-		s.note("%s: %d objects belong to no snapshot (packs of %d bytes); a collector may remove them", s.name, s.report.Unneeded, bytes)
+		s.note("%s: %s of no snapshot (packs of %d bytes); a collector may remove what no snapshot needs", s.name, plural(int64(s.report.Unneeded), "object"), bytes)
 	}
 	if len(s.report.Open) > 0 {
-		s.note("%s: %d runs are open: %s", s.name, len(s.report.Open), strings.Join(runNames(s.report.Open), ", "))
+		s.note("%s: %s without a decision: %s", s.name, plural(int64(len(s.report.Open)), "run"), strings.Join(runNames(s.report.Open), ", "))
 	}
 }
 
