@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
 	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/archive/bundle"
 	"github.com/dwp/sallyport/dataset"
@@ -79,6 +81,8 @@ func TestRestoreTextRestoresEveryFileWithStockTools(t *testing.T) {
 		t.Fatalf("RESTORE.md: %v\n%s", err, out)
 	}
 	w.compareAwkward(t, s, bag+"/restored")
+	followsStandard(t, bag+"/restored/datapackage.json")
+	followsStandard(t, bag+"/restored/csv/datapackage.json")
 	left, err := os.ReadFile(bag + "/restored/left-out.jsonl")
 	if err != nil || bytes.Count(left, []byte{'\n'}) != 1 || !bytes.Contains(left, []byte(`"[2]"`)) {
 		t.Errorf("left-out.jsonl = %q, %v; want the record with a field that its table does not have", left, err)
@@ -291,6 +295,46 @@ func compare(t *testing.T, s *archive.Snapshot, folder string) (blobs int) {
 		}
 	}
 	return blobs
+}
+
+// followsStandard holds a descriptor against the profile of Data Package 2.0, and looks
+// for the files that it names.
+func followsStandard(t *testing.T, path string) {
+	t.Helper()
+	read := func(path string) any {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		return doc
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("profile.json", read("../../dataset/testdata/datapackage-2.0.schema.json")); err != nil {
+		t.Fatal(err)
+	}
+	profile, err := c.Compile("profile.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := read(path)
+	if err := profile.Validate(doc); err != nil {
+		t.Errorf("%s: %v", path, err)
+	}
+	resources := doc.(map[string]any)["resources"].([]any)
+	if len(resources) == 0 {
+		t.Errorf("%s has no resources", path)
+	}
+	for _, r := range resources {
+		for _, name := range r.(map[string]any)["path"].([]any) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), name.(string))); err != nil {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+	}
 }
 
 // withTables adds what CSV finds hard: names and texts with quotes and line ends, a table

@@ -286,7 +286,7 @@ type leftOutCounter struct {
 
 func (l *leftOutCounter) take(line archive.LeftOutLine) {
 	l.count++
-	l.warn(fmt.Errorf("%s: record %s of stream %s has no row of CSV: %s", l.service, dataset.Escape(string(line.Key)), dataset.Escape(line.Stream), dataset.Escape(line.Reason)))
+	l.warn(fmt.Errorf("%s: record %s of stream %s has no row of CSV: %s", l.service, dataset.Escape(string(line.Key)), dataset.Escape(line.Stream), line.Reason))
 }
 
 func waivers(src source) []config.Waiver {
