@@ -450,16 +450,21 @@ func (v *view) send(ctx context.Context, s scope, h *errorHandler, build func(co
 // it. held is how long another call's answer kept it back; failed says why there is no
 // answer.
 func (v *view) do(ctx context.Context, cl call) (r *answer, failed error, held time.Duration, err error) {
-	if err := v.gate.enter(ctx); err != nil {
-		return nil, nil, 0, err
-	}
-	defer v.gate.leave()
-	for wait := v.gate.held(origin(cl.url), v.now()); wait > 0 && held <= v.client.limits.patience; wait = v.gate.held(origin(cl.url), v.now()) {
+	for {
+		if err := v.gate.enter(ctx); err != nil {
+			return nil, nil, held, err
+		}
+		wait := v.gate.held(origin(cl.url), v.now())
+		if wait <= 0 || held > v.client.limits.patience {
+			break
+		}
+		v.gate.leave() // for requests to other services
 		held += wait
 		if err := v.sleep(ctx, wait); err != nil {
 			return nil, nil, held, err
 		}
 	}
+	defer v.gate.leave()
 	if err := v.budget.take(ctx, v, cl); err != nil {
 		return nil, nil, held, err
 	}
