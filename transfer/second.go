@@ -60,7 +60,7 @@ func (e *engine) second(ctx context.Context, streams []dataset.Stream, firsts ma
 	}
 	for _, s := range streams {
 		readings[s.Name].Done()
-		if err := e.settle(ctx, view, grade, s, firsts[s.Name], writers[s.Name]); err != nil {
+		if err := e.settle(ctx, view, grade, streams, s, firsts[s.Name], writers[s.Name]); err != nil {
 			return err
 		}
 	}
@@ -89,7 +89,7 @@ func (e *engine) secondView(ctx context.Context) (exporters.Exporter, error) {
 
 // settle records what the two readings of a stream disagree about, and gives it the grade
 // if it can.
-func (e *engine) settle(ctx context.Context, view exporters.Exporter, grade archive.Grade, s dataset.Stream, r *reconcile.Reconciler, sw *archive.StreamWriter) error {
+func (e *engine) settle(ctx context.Context, view exporters.Exporter, grade archive.Grade, streams []dataset.Stream, s dataset.Stream, r *reconcile.Reconciler, sw *archive.StreamWriter) error {
 	c, err := r.Compare(ctx)
 	if err != nil {
 		return err
@@ -98,12 +98,18 @@ func (e *engine) settle(ctx context.Context, view exporters.Exporter, grade arch
 		sw.Grade(archive.BestEffort, "read twice; more records differ than can be settled one by one")
 		return nil
 	}
+	late, err := e.exportAdded(ctx, view, streams, s, c, sw)
+	if err != nil {
+		return err
+	}
 	counts := map[reconcile.Status]int{}
 	thirds := r.Thirds(view, s)
 	for _, d := range c.Differences {
-		status, detail, err := e.third(ctx, thirds, &d)
-		if err != nil {
-			return err
+		status, detail, ok := late.settled(&d)
+		if !ok {
+			if status, detail, err = e.third(ctx, thirds, &d); err != nil {
+				return err
+			}
 		}
 		counts[status]++
 		e.w.Second(ctx, archive.SecondLine{Stream: s.Name, Key: archive.Key(d.Key), Ordinal: d.Ordinal, Status: string(status), Detail: detail})

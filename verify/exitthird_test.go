@@ -8,10 +8,12 @@ import (
 	"maps"
 	"testing"
 
+	"github.com/dwp/sallyport/archive"
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
 	"github.com/dwp/sallyport/exporters/memory"
 	"github.com/dwp/sallyport/reconcile"
+	"github.com/dwp/sallyport/transfer"
 	"github.com/dwp/sallyport/verify"
 )
 
@@ -98,5 +100,28 @@ func TestThirdReadingSettlesWhatTheSourceShowsOtherwise(t *testing.T) {
 				t.Errorf("%s with %v; want %s with %v", cert.Predicate.Verdict, got, test.verdict, want)
 			}
 		})
+	}
+}
+
+func TestRecordThatCameBetweenTwoReadingsIsPartOfTheProof(t *testing.T) {
+	t.Parallel()
+	src := new(memory.Source)
+	rows := memory.RowStream("rows")
+	row := func(i int) dataset.Record { r := memory.Row(1)(i); r.Stream = rows.Name; return r }
+	for i := range 100 {
+		src.Add(rows, row(i))
+	}
+	src.Opened = func(n int) {
+		if n == 2 {
+			src.Add(rows, row(1000))
+		}
+	}
+	c := newCourt(t, src, transfer.DoubleRead)
+	i := c.try(t, new(memory.Target))
+	i.Grade = archive.DoubleRead
+	cert, _ := issue(t, i)
+	p := &cert.Predicate
+	if s := p.Streams[0]; p.Verdict != verify.Proven || s.Records != 101 || s.AtExport[reconcile.Added] != 1 || s.AgainstSource[reconcile.OK] != 101 {
+		t.Errorf("%s because of %q with %+v", p.Verdict, p.Reasons, s)
 	}
 }
