@@ -90,8 +90,10 @@ func TestPurgeOfAPostgreSQLDatabase(t *testing.T) {
 	}
 	run(connect("postgres", "postgres"), "CREATE ROLE records LOGIN")
 	run(connect("postgres", "postgres"), "CREATE DATABASE register OWNER records")
+	run(connect("postgres", "postgres"), "CREATE DATABASE rehearsal OWNER records")
 	owner := connect("records", "register")
 	run(owner, oldCases)
+	run(connect("records", "rehearsal"), oldCases)
 
 	h := newHost(t)
 	h.configuration("archive", fmt.Sprintf("    exporter: postgres\n    with: {url: %q}\n", server.PostgresURL("records", "register"))+`
@@ -121,6 +123,15 @@ func TestPurgeOfAPostgreSQLDatabase(t *testing.T) {
 	}
 	h.must(0, "purge", "approve", "--signature", "to-sign.sig", "files", plan)
 
+	// D01: the same tables in another database are another source.
+	yaml, err := os.ReadFile(h.path("sallyport.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.write("elsewhere.yaml", strings.ReplaceAll(string(yaml), "/register?", "/rehearsal?"))
+	if out := h.must(6, "purge", "apply", "-c", "elsewhere.yaml", "files", plan); !strings.Contains(out, "the snapshot was made of") {
+		t.Errorf("another database: %s", out)
+	}
 	// Life goes on at the source.
 	run(owner, `UPDATE cases SET body = 'reopened' WHERE id = 22; DELETE FROM cases WHERE id = 24;
 		INSERT INTO appeals VALUES (1, 26); INSERT INTO cases VALUES (100, '2010-05-05', 'found in a drawer');

@@ -216,10 +216,11 @@ func (s *session) certifyPurge(ctx context.Context, l *audit.Log, out *retention
 	if err := unfinished(out.Done()); err != nil {
 		return err
 	}
-	k, err := s.keeper(l)
+	o, err := s.office()
 	if err != nil {
 		return err
 	}
+	k := &retention.Keeper{Office: o, Memory: s.holdMemory()} // it says which snapshots stay, and can remove none
 	p, err := k.Propose(ctx, out.Plan.Service, s.keepOf(out.Plan.Service))
 	if err != nil {
 		return err

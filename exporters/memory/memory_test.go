@@ -178,21 +178,20 @@ func TestPriorBlobIsYieldedWhereDataIsUnchanged(t *testing.T) {
 	}
 }
 
-func TestDeleteRefusesWhatChanged(t *testing.T) {
+func TestDeleterObeysItsLaw(t *testing.T) {
 	t.Parallel()
-	s := letters()
-	x := open(t, s).(exporters.Deleter)
-	def := dataset.Stream{Name: "letters"}
-	for _, c := range []struct {
-		key, data string
-		want      error
-	}{{"a", `{"n":1}`, exporters.ErrChanged}, {"a", `{"n":2}`, nil}} {
-		if err := x.Delete(t.Context(), def, dataset.Record{Key: c.key, Data: []byte(c.data)}); !errors.Is(err, c.want) {
-			t.Errorf("Delete %s %s = %v; want %v", c.key, c.data, err, c.want)
-		}
-	}
-	if got := read(t, open(t, s), "letters"); len(got) != 1 {
-		t.Errorf("after the delete the source has %q", got)
+	s := new(memory.Source)
+	s.Add(dataset.Stream{Name: "n"}, dataset.Record{Key: "a", Data: []byte(`{"n":1}`)}, dataset.Record{Key: "b", Data: []byte(`{"n":2}`)}, dataset.Record{Key: "c", Data: []byte(`{"n":3}`)})
+	err := exportertest.CheckDeleter(t.Context(), exportertest.DeleterSource{
+		Open:   func() (exporters.Exporter, error) { return s.Open(t.Context()) },
+		Stream: "n",
+		Change: func(_ context.Context, key string) error {
+			return s.Put(dataset.Record{Stream: "n", Key: key, Data: []byte(`{"n":4}`)})
+		},
+		Other: func(r dataset.Record) dataset.Record { r.Key = "z"; return r },
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 
