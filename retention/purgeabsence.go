@@ -59,11 +59,13 @@ func (r *purgeRun) relist(ctx context.Context, view exporters.Exporter, s datase
 			if rec.Gap.Key == "" {
 				return rec.Gap
 			}
-			continue // there, unreadable: its data decides nothing
+			rec.Key, rec.Ordinal = rec.Gap.Key, rec.Gap.Ordinal
 		}
 		n, ok := gone[identity(s.Name, rec.Key, rec.Ordinal, versionOf(rec.Data))]
 		switch {
 		case !ok:
+		case rec.Gap != nil: // unreadable, and so there
+			a.Found = append(a.Found, n)
 		case bytes.Equal(rec.Data, r.body.Items[n].Data) || versionOf(rec.Data) != "":
 			a.Found = append(a.Found, n)
 		default:
