@@ -37,7 +37,7 @@ func purgeCommand() command {
 				run: runPurgePlan,
 			},
 			{
-				name: "show", summary: "show a plan, its approvals and its items", args: "SERVICE PLAN", min: 2, max: 2,
+				name: "show", summary: "show a plan, its approvals, its items and what became of them", args: "SERVICE PLAN", min: 2, max: 2,
 				detail: "With --out the document that approvers sign is written to a file:\n" +
 					"ssh-keygen -Y sign -n sallyport-approval -f KEY FILE",
 				uses: []flagGroup{configFlags, storeFlags, identityFlags},
@@ -296,7 +296,27 @@ func runPurgeShow(ctx context.Context, i *invocation) error {
 	} else if err != nil {
 		return err
 	}
-	return s.printSelection(body)
+	if err := s.printSelection(body); err != nil {
+		return err
+	}
+	return s.printLedger(ctx, o, plan, body)
+}
+
+// printLedger says what became of a plan's items so far, by the ledger in the store.
+func (s *session) printLedger(ctx context.Context, o *retention.Office, plan *retention.SignedPlan, body *retention.Selection) error {
+	ledger, err := o.Ledger(ctx, plan)
+	if err != nil || len(ledger) == 0 {
+		return err
+	}
+	var rows [][]string
+	for n := range body.Items {
+		if l, ok := ledger[n]; ok {
+			rows = append(rows, []string{string(l.Fate), body.Items[n].Stream, string(body.Items[n].Key), body.Items[n].Version, l.Detail})
+		}
+	}
+	s.printf("the ledger has %d of %s\n", len(rows), count(len(body.Items), "item"))
+	s.table([]string{"", "stream", "key", "version", "because"}, rows)
+	return nil
 }
 
 func runPurgeApprove(ctx context.Context, i *invocation) error {
