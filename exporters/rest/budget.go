@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"fmt"
 	"regexp"
 	"slices"
 	"strconv"
@@ -43,6 +44,7 @@ type matcher struct {
 	path         *regexp.Regexp
 	params       *jinja.Dict
 	headers      *jinja.Dict
+	weight       *expr // how many calls one counts for; nil is 1
 }
 
 func (n node) budget() *apiBudget {
@@ -91,7 +93,7 @@ func (n node) budget() *apiBudget {
 func (n node) matchers() []matcher {
 	var out []matcher
 	for _, m := range n.children("matchers") {
-		x := matcher{method: m.d.Text("method"), base: m.d.Text("url_base")}
+		x := matcher{method: m.d.Text("method"), base: m.d.Text("url_base"), weight: m.expr("weight")}
 		if pat := m.d.Text("url_path_pattern"); pat != "" {
 			re, err := jinja.CompileRegex(pat)
 			if err != nil {
@@ -127,27 +129,35 @@ func all(d *jinja.Dict, ok func(k, v string) bool) bool {
 	return true
 }
 
-// policy returns the first policy that a call is subject to.
-func (b *apiBudget) policy(cl call) *ratePolicy {
+// policy returns the first policy that a call is subject to, and what says how many calls
+// it counts for.
+func (b *apiBudget) policy(cl call) (*ratePolicy, *expr) {
 	if b == nil {
-		return nil
+		return nil, nil
 	}
 	for _, p := range b.policies {
-		if len(p.matchers) == 0 || slices.ContainsFunc(p.matchers, func(m matcher) bool { return m.fits(cl) }) {
-			return p
+		if len(p.matchers) == 0 {
+			return p, nil
+		}
+		if i := slices.IndexFunc(p.matchers, func(m matcher) bool { return m.fits(cl) }); i >= 0 {
+			return p, p.matchers[i].weight
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // take waits until a call may be made.
 func (b *apiBudget) take(ctx context.Context, v *view, cl call) error {
-	p := b.policy(cl)
+	p, weight := b.policy(cl)
 	if p == nil || len(p.rates) == 0 {
 		return nil
 	}
+	n, err := v.scope().number(weight, 1)
+	if err != nil {
+		return fmt.Errorf("api_budget: weight: %w", err)
+	}
 	for {
-		wait, err := p.reserve(v)
+		wait, err := p.reserve(v, int64(max(n, 1)))
 		if err != nil || wait <= 0 {
 			return err
 		}
@@ -157,8 +167,9 @@ func (b *apiBudget) take(ctx context.Context, v *view, cl call) error {
 	}
 }
 
-// reserve counts a call, or says how long there is no room for one.
-func (p *ratePolicy) reserve(v *view) (time.Duration, error) {
+// reserve counts a call of some weight, or says how long there is no room for one. One that
+// weighs more than a limit takes all of it.
+func (p *ratePolicy) reserve(v *view, weight int64) (time.Duration, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := v.now()
@@ -166,16 +177,16 @@ func (p *ratePolicy) reserve(v *view) (time.Duration, error) {
 		if !now.Before(p.until) {
 			p.until, p.used = p.rates[0].per.Add(now), 0
 		}
-		if p.used >= p.rates[0].n {
+		if p.used+min(weight, p.rates[0].n) > p.rates[0].n {
 			return p.until.Sub(now), nil
 		}
-		p.used++
+		p.used += weight
 		return 0, nil
 	}
 	if now.Before(p.until) {
 		return p.until.Sub(now), nil
 	}
-	oldest := now
+	oldest, most := now, int64(1)
 	for _, r := range p.rates {
 		limit := r.n
 		if r.limit != nil {
@@ -185,6 +196,7 @@ func (p *ratePolicy) reserve(v *view) (time.Duration, error) {
 			}
 			limit = int64(f)
 		}
+		most = max(most, limit)
 		from := r.per.Neg().Add(now)
 		if from.Before(oldest) {
 			oldest = from
@@ -195,21 +207,25 @@ func (p *ratePolicy) reserve(v *view) (time.Duration, error) {
 			}
 			return -1
 		})
-		if recent := p.calls[first:]; limit > 0 && int64(len(recent)) >= limit {
-			return max(r.per.Add(recent[int64(len(recent))-limit]).Sub(now), time.Millisecond), nil
+		if recent := p.calls[first:]; limit > 0 && int64(len(recent))+min(weight, limit) > limit {
+			over := int64(len(recent)) + min(weight, limit) - limit // calls that have to leave the window
+			return max(r.per.Add(recent[over-1]).Sub(now), time.Millisecond), nil
 		}
 	}
 	cut := 0
 	for cut < len(p.calls) && !p.calls[cut].After(oldest) {
 		cut++
 	}
-	p.calls = append(p.calls[cut:], now)
+	p.calls = p.calls[cut:]
+	for range min(weight, most) {
+		p.calls = append(p.calls, now)
+	}
 	return 0, nil
 }
 
 // learn takes what an answer says about a fixed window into account.
 func (b *apiBudget) learn(v *view, cl call, a *answer) {
-	p := b.policy(cl)
+	p, _ := b.policy(cl)
 	if p == nil || a == nil || !p.fixed {
 		return
 	}

@@ -152,6 +152,9 @@ type: HTTPAPIBudget
 policies:
   - {type: MovingWindowCallRatePolicy, rates: [{limit: 2, interval: PT1S}, {limit: 3, interval: PT1M}], matchers: [{url_path_pattern: ^/slow}]}
   - {type: FixedWindowCallRatePolicy, period: PT10S, call_limit: 2, matchers: [{method: GET, params: {k: v}}]}
+  - {type: FixedWindowCallRatePolicy, period: PT10S, call_limit: 5, matchers: [{url_path_pattern: ^/heavy, weight: 2}]}
+  - {type: MovingWindowCallRatePolicy, rates: [{limit: 3, interval: PT1M}], matchers: [{url_path_pattern: ^/large, weight: "{{ 1 + 1 }}"}]}
+  - {type: FixedWindowCallRatePolicy, period: PT10S, call_limit: 2, matchers: [{url_path_pattern: ^/huge, weight: 9}]}
 `), "budget").budget()
 	c := &clock{t: time.Unix(1000, 0)}
 	v := &view{env: &jinja.Env{Now: c.now}, config: new(jinja.Dict), now: c.now, sleep: c.sleep}
@@ -172,6 +175,11 @@ policies:
 	}
 	if got, want := times("https://a/x?k=v", 5), "0s 0s 10s 10s 20s"; got != want {
 		t.Errorf("fixed window: %s, want %s", got, want)
+	}
+	for path, want := range map[string]string{"heavy": "0s 0s 10s", "large": "0s 1m0s 2m0s", "huge": "0s 10s 20s"} {
+		if got := times("https://a/"+path, 3); got != want {
+			t.Errorf("weight, %s: %s, want %s", path, got, want)
+		}
 	}
 	if got, want := times("https://a/other", 3), "0s 0s 0s"; got != want {
 		t.Errorf("no policy: %s, want %s", got, want)
