@@ -4,6 +4,7 @@
 //	go run ./bench                 everything, at full size: a few hours and 40 GB of disk
 //	BENCH_SCALE=0.1 go run ./bench a tenth of the data
 //	go run ./bench -only Q         data set Q alone
+//	go run ./bench -only D         a database beside PostgreSQL's own tools
 //	go run ./bench -memory         resident memory for a million objects, 20 GiB, a long restore
 //
 // Figures mean something beside each other and little alone: machines differ, and so do
