@@ -24,7 +24,7 @@ type schemaLoader struct {
 }
 
 type typeMap struct {
-	from []string
+	from jinja.Value
 	to   jinja.Value
 	cond *expr
 }
@@ -147,7 +147,7 @@ func (n node) dynamicSchema() *schemaLoader {
 	}
 	l.pointer, l.key, l.typ = c.exprs("schema_pointer"), c.exprs("key_pointer"), c.exprs("type_pointer")
 	for _, t := range c.children("types_mapping") {
-		m := typeMap{from: t.texts("current_type"), to: t.value("target_type"), cond: t.condition("raw_schema")}
+		m := typeMap{from: t.value("current_type"), to: t.value("target_type"), cond: t.condition("raw_schema")}
 		l.types = append(l.types, m)
 	}
 	return l
@@ -212,6 +212,9 @@ func (l *schemaLoader) load(ctx context.Context, v *view) (*jinja.Dict, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the schema: %w", err)
 	}
+	if props, err = l.filtered(s, props); err != nil {
+		return nil, fmt.Errorf("schema_filter: %w", err)
+	}
 	for _, t := range l.transforms {
 		if err := t(s, props); err != nil {
 			return nil, fmt.Errorf("schema: %w", err)
@@ -220,9 +223,28 @@ func (l *schemaLoader) load(ctx context.Context, v *view) (*jinja.Dict, error) {
 	return jinja.NewDict("type", "object", "properties", props), nil
 }
 
+// filtered keeps the properties of which, each as a map of its own, the filter is true.
+func (l *schemaLoader) filtered(s scope, props *jinja.Dict) (*jinja.Dict, error) {
+	if l.filter == nil {
+		return props, nil
+	}
+	out := new(jinja.Dict)
+	for i := range props.Len() {
+		k, p := props.At(i)
+		ok, err := s.with("record", jinja.NewDict(k, p), "stream_slice", new(jinja.Dict), "stream_partition", new(jinja.Dict), "stream_interval", new(jinja.Dict)).truth(l.filter, false)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			out.Set(k, p)
+		}
+	}
+	return out, nil
+}
+
 func (l *schemaLoader) mapped(s scope, field, raw jinja.Value) (jinja.Value, error) {
 	for _, m := range l.types {
-		if !slices.Contains(m.from, jinja.Str(raw)) {
+		if !jinja.Equal(m.from, raw) {
 			continue
 		}
 		if ok, err := s.with("raw_schema", field).truth(m.cond, true); err != nil || !ok {
