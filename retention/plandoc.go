@@ -59,7 +59,7 @@ func (p *Proof) check(now time.Time, within time.Duration, store dataset.ID, ser
 	case p.Issued.After(now.Add(skew)):
 		return refuse("no-proof", "the certificate is dated %s, which is in the future", stamp(p.Issued))
 	case now.Sub(p.Issued) > within:
-		return refuse("stale-proof", "the certificate of %s is older than %d days", stamp(p.Issued), within/(24*time.Hour))
+		return refuse("stale-proof", "the certificate of %s is older than %s", stamp(p.Issued), span(within))
 	case !p.Expires.IsZero() && !now.Before(p.Expires):
 		return refuse("stale-proof", "the certificate expired on %s", stamp(p.Expires))
 	case !oneHost && p.Signer.Principal == manifest.Signer.Principal:
@@ -69,6 +69,14 @@ func (p *Proof) check(now time.Time, within time.Duration, store dataset.ID, ser
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// span writes a duration for people: in days if it is whole days.
+func span(d time.Duration) string {
+	if day := 24 * time.Hour; d%day == 0 {
+		return fmt.Sprintf("%d days", d/day)
+	}
+	return d.String()
+}
 
 // A Planner makes plans to delete at the source. It reads a snapshot, so it has the data
 // identity; whoever applies the plan needs only the identity that plans are sealed to.

@@ -333,16 +333,15 @@ func (s *Selection) Count(streams []StreamSource) Counts {
 // exceeded says why a selection needs a second round of approvals, given what was deleted
 // before within the period; "" if it needs none.
 func (l Limits) exceeded(c Counts, items int64, share int) string {
-	days := int(l.Period / (24 * time.Hour))
 	switch {
 	case c.Items > int64(l.Items):
 		return fmt.Sprintf("it deletes %d items, and the limit is %d", c.Items, l.Items)
 	case c.Share > l.Percent:
 		return fmt.Sprintf("it deletes %d %% of a stream, and the limit is %d %%", c.Share, l.Percent)
 	case c.Items+items > int64(l.Items):
-		return fmt.Sprintf("it deletes %d items after %d within %d days, and the limit is %d", c.Items, items, days, l.Items)
+		return fmt.Sprintf("it deletes %d items after %d within %s, and the limit is %d", c.Items, items, span(l.Period), l.Items)
 	case c.Share+share > l.Percent && share > 0:
-		return fmt.Sprintf("it deletes %d %% of a stream after %d %% within %d days, and the limit is %d %%", c.Share, share, days, l.Percent)
+		return fmt.Sprintf("it deletes %d %% of a stream after %d %% within %s, and the limit is %d %%", c.Share, share, span(l.Period), l.Percent)
 	}
 	return ""
 }
