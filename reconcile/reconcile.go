@@ -74,10 +74,14 @@ type Difference struct {
 	Explained bool `json:"-"` // Fields, Blob and Data were found out
 
 	first, second dataset.Hash // what the archive and the other side have; zero if nothing
+	only          bool         // the archive has nothing of that identity
 }
 
 // Only reports whether the other side alone has the record.
-func (d *Difference) Only() bool { return d.first.IsZero() }
+func (d *Difference) Only() bool { return d.only }
+
+// Repeats reports whether the other side has the record more often than the archive.
+func (d *Difference) Repeats() bool { return d.first.IsZero() && !d.only }
 
 // Lacks reports whether the other side does not have the record.
 func (d *Difference) Lacks() bool { return d.second.IsZero() }
@@ -287,7 +291,7 @@ func (r *Reconciler) note(j *joined, other Side, counts map[Status]int64, s Stat
 	as := namedAs{other, s}
 	if r.named[as]++; r.named[as] <= r.MaxDifferences {
 		r.out.Differences = append(r.out.Differences, Difference{Stream: r.Stream.Name, Key: j.key, Ordinal: j.ordinal,
-			Status: s, Side: other, Between: fmt.Sprintf("%s and %s", Archived, other), first: first, second: second})
+			Status: s, Side: other, Between: fmt.Sprintf("%s and %s", Archived, other), first: first, second: second, only: len(j.values[Archived]) == 0})
 	}
 }
 

@@ -74,7 +74,10 @@ func (a *added) get(ctx context.Context, g exporters.Getter, id identity) error 
 		return err
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	case err != nil:
+	case err == nil && rec.Gap != nil:
+		err = rec.Gap
+	}
+	if err != nil {
 		a.err = err
 		return nil
 	}
@@ -94,6 +97,10 @@ func (a *added) again(ctx context.Context, view exporters.Exporter, streams []da
 		}
 		id := identity{rec.Key, rec.Ordinal}
 		if taken, ok := a.taken[id]; rec.Stream != a.stream.Name || !ok || taken {
+			continue
+		}
+		if rec.Gap != nil {
+			a.err = rec.Gap
 			continue
 		}
 		a.taken[id] = true

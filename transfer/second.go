@@ -154,6 +154,9 @@ func (e *engine) third(ctx context.Context, thirds *reconcile.Thirds, d *reconci
 	case reconcile.Unchecked:
 		return reconcile.Unchecked, "a gap of the first reading, which the second has", nil
 	}
+	if d.Repeats() {
+		return reconcile.Undecided, "the second reading has it more often than the first", nil
+	}
 	what := "the second reading has it otherwise, and nothing says that it is newer"
 	switch {
 	case d.Status == reconcile.Vanished:

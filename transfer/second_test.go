@@ -160,6 +160,57 @@ func TestRecordThatTheFirstReadingMissedIsExportedAsAdded(t *testing.T) {
 	}
 }
 
+func TestRecordThatCannotBeReadAThirdTimeOrComesTwiceIsNotExportedAsAdded(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]func(view int, r dataset.Record) []dataset.Record{
+		"twice in the second reading": func(view int, r dataset.Record) []dataset.Record {
+			if r.Key == "[7]" && view == 2 {
+				return []dataset.Record{r, r}
+			}
+			return []dataset.Record{r}
+		},
+		"unreadable the third time": func() func(view int, r dataset.Record) []dataset.Record {
+			seen := 0
+			return func(view int, r dataset.Record) []dataset.Record {
+				switch {
+				case r.Key != "[7]":
+					return []dataset.Record{r}
+				case view == 1:
+					return nil
+				}
+				if seen++; seen == 1 {
+					return []dataset.Record{r}
+				}
+				return []dataset.Record{{Stream: r.Stream, Key: r.Key, Gap: &dataset.Gap{Code: dataset.Unreadable}}}
+			}
+		}(),
+	} {
+		b := newBench(t)
+		src, _ := rows(50)
+		views := 0
+		job := b.job(src)
+		job.Method = transfer.DoubleRead
+		job.Open = func(ctx context.Context) (exporters.Exporter, error) {
+			views++
+			now := views
+			src.Mutate = func(r dataset.Record) []dataset.Record { return test(now, r) }
+			x, err := src.Open(ctx)
+			return onlyRead{x}, err
+		}
+		d, err := transfer.Export(t.Context(), job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		grade, lines := b.grade(t, d)
+		if grade != archive.BestEffort || len(lines) != 1 || lines[0].Status != "undecided" || d.Manifest.Gaps[dataset.PossiblyCut] != 1 || len(d.Manifest.Gaps) != 1 {
+			t.Errorf("%s: grade %s, differences %+v, gaps %v", name, grade, lines, d.Manifest.Gaps)
+		}
+		if n := d.Manifest.Counts.Records; n > 50 {
+			t.Errorf("%s: %d records", name, n)
+		}
+	}
+}
+
 func TestObjectThatTheFirstReadingMissedIsAGap(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
