@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/dwp/sallyport/exporters/rest/jinja"
 )
@@ -13,12 +14,17 @@ type dynamicStream struct {
 	name     string
 	template *jinja.Dict
 	mapping  []componentMap
-	from     *stream       // HttpComponentsResolver
-	pointer  []*expr       // ConfigComponentsResolver
-	defaults []jinja.Value //
-	list     []jinja.Value // ParametrizedComponentsResolver
+	from     *stream        // HttpComponentsResolver
+	configs  []streamConfig // ConfigComponentsResolver
+	list     []jinja.Value  // ParametrizedComponentsResolver
 	parents  bool
 	kind     string
+}
+
+// A streamConfig is a place in the configuration that lists what streams are made of.
+type streamConfig struct {
+	pointer  []*expr
+	defaults []jinja.Value
 }
 
 type componentMap struct {
@@ -80,14 +86,15 @@ func (n node) dynamicStream() *dynamicStream {
 			d.from.retriever = c.simple(d.from)
 		}
 	case "ConfigComponentsResolver":
-		cs := r.children("stream_config")
-		if len(cs) != 1 {
-			r.problem("stream_config", "exactly one is supported")
-			return d
+		for _, x := range r.children("stream_config") {
+			c := streamConfig{pointer: x.exprs("configs_pointer")}
+			if l, ok := x.value("default_values").(*jinja.List); ok {
+				c.defaults = l.Items
+			}
+			d.configs = append(d.configs, c)
 		}
-		d.pointer = cs[0].exprs("configs_pointer")
-		if l, ok := cs[0].value("default_values").(*jinja.List); ok {
-			d.defaults = l.Items
+		if d.configs == nil {
+			r.problem("stream_config", "is required")
 		}
 	case "ParametrizedComponentsResolver":
 		if c, ok := r.child("stream_parameters"); ok {
@@ -115,24 +122,60 @@ func (d *dynamicStream) values(ctx context.Context, v *view) ([]jinja.Value, err
 		})
 		return out, err
 	case "ConfigComponentsResolver":
-		var path []string
-		for _, x := range d.pointer {
-			t, err := v.scope().text(x)
-			if err != nil {
-				return nil, err
-			}
-			path = append(path, t)
-		}
-		found := find(v.config, path)
-		if len(found) != 1 {
-			return d.defaults, nil
-		}
-		if l, ok := found[0].val.(*jinja.List); ok {
-			return append(append([]jinja.Value(nil), l.Items...), d.defaults...), nil
-		}
-		return append([]jinja.Value{found[0].val}, d.defaults...), nil
+		return d.combined(v)
 	}
 	return d.list, nil
+}
+
+// combined makes a map of every combination of what the places of the configuration list.
+// What is no map itself gets a name of its own, with its number, as in the framework.
+func (d *dynamicStream) combined(v *view) ([]jinja.Value, error) {
+	all := []jinja.Value{new(jinja.Dict)}
+	for n, c := range d.configs {
+		listed, err := c.values(v)
+		if err != nil {
+			return nil, err
+		}
+		var next []jinja.Value
+		for _, before := range all {
+			for i, val := range listed {
+				if len(next) >= maxDynamic {
+					return nil, fmt.Errorf("the configuration makes more than %d streams", maxDynamic)
+				}
+				one := jinja.Clone(before).(*jinja.Dict)
+				if m, ok := val.(*jinja.Dict); ok {
+					for j := range m.Len() {
+						one.Set(m.At(j))
+					}
+				} else if name := fmt.Sprintf("source_config_%d", n); !one.Has(name) {
+					one.Set(name, jinja.Tuple{int64(i), val})
+				}
+				next = append(next, one)
+			}
+		}
+		all = next
+	}
+	return all, nil
+}
+
+// values returns what a place of the configuration lists, and the defaults.
+func (c streamConfig) values(v *view) ([]jinja.Value, error) {
+	var path []string
+	for _, x := range c.pointer {
+		t, err := v.scope().text(x)
+		if err != nil {
+			return nil, err
+		}
+		path = append(path, t)
+	}
+	found := find(v.config, path)
+	if len(found) != 1 {
+		return c.defaults, nil
+	}
+	if l, ok := found[0].val.(*jinja.List); ok {
+		return append(slices.Clone(l.Items), c.defaults...), nil
+	}
+	return append([]jinja.Value{found[0].val}, c.defaults...), nil
 }
 
 // maxDynamic bounds how many streams a service can make us have.

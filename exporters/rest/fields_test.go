@@ -94,16 +94,19 @@ func TestFieldsDoWhatTheySay(t *testing.T) {
 	tr := start(t, "fields.yaml", desk, nil, map[string]any{"old": "gone"})
 	all := truth(desk)
 	for name, want := range map[string]string{ // what the first record has
-		"dated":         `"query":"between=1767225600-1767484800"`,
-		"counted":       `"path":"/echo"`,
-		"nested_option": `"body":"{\"page\":{\"size\":5,\"kind\":\"open\"}}"`,
-		"form":          `"body":"a=1\u0026b=x+y"`,
-		"ungrouped":     `"path":"/echo/a-a-b"`,
-		"csv":           `{"id":"1"`,
-		"signed":        `"query":"jwt=eyJ`,
-		"delegated":     `"method":"GET"`,
-		"made_special":  `"path":"/echo/special"`,
-		"made_standard": `"path":"/echo"`,
+		"dated":          `"query":"between=1767225600-1767484800"`,
+		"counted":        `"path":"/echo"`,
+		"nested_option":  `"body":"{\"page\":{\"size\":5,\"kind\":\"open\"}}"`,
+		"form":           `"body":"a=1\u0026b=x+y"`,
+		"ungrouped":      `"path":"/echo/a-a-b"`,
+		"csv":            `{"id":"1"`,
+		"signed":         `"query":"jwt=eyJ`,
+		"delegated":      `"method":"GET"`,
+		"made_special":   `"path":"/echo/special"`,
+		"made_standard":  `"path":"/echo"`,
+		"north_special":  `"path":"/echo/0/special"`,
+		"south_special":  `"path":"/echo/1/special"`,
+		"south_standard": `"path":"/echo/1/standard"`,
 	} {
 		if r := tr.read(t, name); r.err != nil || len(r.data) == 0 || !strings.Contains(r.data[0], want) {
 			t.Errorf("%s: %v %v %s; want %s", name, r.err, r.gaps, r.data[:min(1, len(r.data))], want)
