@@ -102,6 +102,11 @@ func Begin(ctx context.Context, a *Archive, o Options) (*Writer, error) {
 	}
 	w := &Writer{a: a, o: o, started: o.Now(), streams: map[string]*StreamWriter{}, gaps: map[dataset.Code]int64{},
 		partRooms: make(chan []byte, 4)}
+	for _, ns := range []string{nsIntent, nsKeys, nsManifest} {
+		if err := a.Trust.MaySign(ns, o.Signer.PublicKey(), w.started); err != nil {
+			return nil, fmt.Errorf("nobody would believe this export: %w", err)
+		}
+	}
 	w.ledger, w.second = newLedger(w, "gaps"), newLedger(w, "second")
 	if o.CSV {
 		w.csv = newCSVWriting(w)

@@ -1,7 +1,6 @@
 package crypto
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -27,9 +26,9 @@ var (
 
 // An Identity says who made a signature.
 type Identity struct {
-	Principal   string // as in the allowed_signers file
-	Key         string // in the form of authorized_keys, without a comment
-	Fingerprint string // SHA256:...
+	Principal   string `json:"principal"`   // as in the allowed_signers file
+	Key         string `json:"key"`         // in the form of authorized_keys, without a comment
+	Fingerprint string `json:"fingerprint"` // SHA256:...
 }
 
 // A Verifier checks SSH signatures against an allowed_signers file and can do nothing
@@ -50,31 +49,57 @@ func (v *Verifier) Verify(namespace string, doc, armored []byte, at time.Time) (
 	if sig.namespace != namespace {
 		return Identity{}, fmt.Errorf("%w: signed for %q; want %q", ErrWrongNamespace, sig.namespace, namespace)
 	}
-	fingerprint := ssh.FingerprintSHA256(sig.key)
-	var mine []AllowedSigner
-	for _, s := range v.signers {
-		if bytes.Equal(s.key.Marshal(), sig.key.Marshal()) {
-			mine = append(mine, s)
-		}
-	}
-	if len(mine) == 0 {
-		return Identity{}, fmt.Errorf("%w: key %s is not in the allowed signers", ErrUnknownSigner, fingerprint)
+	who, refusal := v.allowed(namespace, authorized(sig.key), at)
+	if errors.Is(refusal, ErrUnknownSigner) {
+		return Identity{}, refusal
 	}
 	if err := sig.verify(doc); err != nil {
-		return Identity{}, fmt.Errorf("%w: by key %s: %w", ErrBadSignature, fingerprint, err)
+		return Identity{}, fmt.Errorf("%w: by key %s: %w", ErrBadSignature, ssh.FingerprintSHA256(sig.key), err)
 	}
-	refusal := fmt.Errorf("%w: key %s of %s may not sign for %q", ErrWrongNamespace, fingerprint, mine[0].Principal, namespace)
-	for _, s := range mine {
+	return who, refusal
+}
+
+// MaySign says whether a signature by a key, in the form of authorized_keys and without a
+// comment, would be accepted under namespace for what is dated at; the zero time leaves
+// that unchecked. A refusal wraps [ErrUnknownSigner], [ErrWrongNamespace] or
+// [ErrNotValid]. Whoever signs asks first: what nobody believes is better not written.
+func (v *Verifier) MaySign(namespace, key string, at time.Time) error {
+	_, err := v.allowed(namespace, key, at)
+	return err
+}
+
+// allowed returns whose key may sign.
+func (v *Verifier) allowed(namespace, key string, at time.Time) (Identity, error) {
+	var refusal error
+	for _, s := range v.signers {
+		if s.Key() != key {
+			continue
+		}
 		if !matchList(namespace, s.Namespaces) {
+			if refusal == nil {
+				refusal = fmt.Errorf("%w: key %s of %s may not sign for %q", ErrWrongNamespace, s.Fingerprint(), s.Principal, namespace)
+			}
 			continue
 		}
 		if err := s.validAt(at); err != nil {
-			refusal = fmt.Errorf("%w: key %s of %s: %w", ErrNotValid, fingerprint, s.Principal, err)
+			refusal = fmt.Errorf("%w: key %s of %s: %w", ErrNotValid, s.Fingerprint(), s.Principal, err)
 			continue
 		}
-		return Identity{Principal: s.Principal, Key: authorized(s.key), Fingerprint: fingerprint}, nil
+		return Identity{Principal: s.Principal, Key: key, Fingerprint: s.Fingerprint()}, nil
+	}
+	if refusal == nil {
+		refusal = fmt.Errorf("%w: key %s is not in the allowed signers", ErrUnknownSigner, fingerprintOf(key))
 	}
 	return Identity{}, refusal
+}
+
+// fingerprintOf is the fingerprint of a key in the form of authorized_keys.
+func fingerprintOf(key string) string {
+	k, _, _, _, err := ssh.ParseAuthorizedKey([]byte(key))
+	if err != nil {
+		return "that is malformed"
+	}
+	return ssh.FingerprintSHA256(k)
 }
 
 // Allows reports whether a key, in the form of authorized_keys and without a comment,

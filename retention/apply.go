@@ -114,6 +114,9 @@ func (k *Keeper) Apply(ctx context.Context, service string, keep func(time.Time)
 	if got := p.Hash(); got != want {
 		return nil, refuse("stale-plan", "the plan of %s is not the one that was shown: it has hash %s instead of %s", service, got, want)
 	}
+	if err := k.believed(p.State.Now); err != nil {
+		return nil, err
+	}
 	out := &Outcome{Held: len(p.Holds)}
 	if expiring := p.Expiring(); len(expiring) > 0 {
 		if err := k.expire(ctx, p, expiring, out); err != nil {
@@ -126,12 +129,28 @@ func (k *Keeper) Apply(ctx context.Context, service string, keep func(time.Time)
 	return out, k.extend(ctx, p.State, out)
 }
 
+// believed fails if what this keeper would sign counts for nothing: records of expiry that
+// nobody believes stop every later deletion.
+func (k *Keeper) believed(now time.Time) error {
+	for _, ns := range []string{"sallyport-expiry", "sallyport-abort"} {
+		if err := k.Archive.Trust.MaySign(ns, k.Signer.PublicKey(), now); err != nil {
+			return fmt.Errorf("nobody would believe it: %w", err)
+		}
+	}
+	return nil
+}
+
 // expire writes the records that end snapshots.
 func (k *Keeper) expire(ctx context.Context, p *Proposal, expiring []SnapshotDecision, out *Outcome) error {
 	service := p.State.Service
 	e := audit.NewEvent(audit.Expiry, audit.Intent, k.now())
 	e.Service, e.Document, e.Counts = service, p.Hash(), map[string]int64{"snapshots": int64(len(expiring))}
 	return act(ctx, k.Log, e, k.now, func() (map[string]int64, error) {
+		if holds, err := k.Holds(ctx, service); err != nil {
+			return nil, err
+		} else if len(holds) > 0 {
+			return nil, refuse("held", "a hold was placed in the meantime")
+		}
 		for _, d := range expiring {
 			if err := k.Archive.Expire(ctx, k.Signer, service, p.State.Decisions[d.Hash], string(d.Reasons[0]), p.State.Now); err != nil {
 				return map[string]int64{"snapshots": int64(len(out.Expired))}, fmt.Errorf("expire %s: %w", d.Run, err)

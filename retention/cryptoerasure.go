@@ -60,6 +60,9 @@ func (k *Keeper) CryptoErase(ctx context.Context, service string, key dataset.Ha
 	if len(p.Holds) > 0 {
 		return nil, refuse("held", "%d holds are in force", len(p.Holds))
 	}
+	if err := k.believed(p.State.Now); err != nil {
+		return nil, err
+	}
 	if err := k.nothingOpen(ctx, service); err != nil {
 		return nil, err
 	}

@@ -60,8 +60,8 @@ func (o *Office) put(ctx context.Context, service, folder, namespace string, v a
 	if err != nil {
 		return dataset.Hash{}, fmt.Errorf("%s: %w", namespace, err)
 	}
-	if !o.Archive.Trust.Allows(namespace, o.Signer.PublicKey()) {
-		return dataset.Hash{}, fmt.Errorf("key %s may not sign for %s by the allowed signers: %w", o.Signer.Fingerprint(), namespace, crypto.ErrWrongNamespace)
+	if err := o.Archive.Trust.MaySign(namespace, o.Signer.PublicKey(), o.now()); err != nil {
+		return dataset.Hash{}, fmt.Errorf("this key may not sign for %s: %w", namespace, err)
 	}
 	return dataset.Sum(doc), archive.PutSigned(ctx, o.Archive.Store, o.Signer, service, archive.RecordName(service, folder, doc), namespace, doc)
 }

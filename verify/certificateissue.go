@@ -68,8 +68,8 @@ func (w *Waiver) covers(g *archive.GapLine, now time.Time) bool {
 // counts. It wraps [crypto.ErrWrongNamespace] if the key may not sign certificates, as
 // an exporter's may not.
 func Issue(ctx context.Context, i Issuance) (c *Certificate, name string, err error) {
-	if !i.Archive.Trust.Allows(CertificateNamespace, i.Signer.PublicKey()) {
-		return nil, "", fmt.Errorf("issue certificate: key %s: %w", i.Signer.Fingerprint(), crypto.ErrWrongNamespace)
+	if err := i.Archive.Trust.MaySign(CertificateNamespace, i.Signer.PublicKey(), i.Now); err != nil {
+		return nil, "", fmt.Errorf("issue certificate: nobody would believe it: %w", err)
 	}
 	b := &builder{Issuance: i, numbers: map[string]int{}}
 	if err := b.build(ctx); err != nil {

@@ -78,8 +78,8 @@ func WriteVerified(ctx context.Context, a *archive.Archive, signer *crypto.Signe
 	if r.Content != Pass && r.Content != Fail {
 		return dataset.Hash{}, fmt.Errorf("a verification that ended %q is no verdict", r.Content)
 	}
-	if !a.Trust.Allows(verifiedNamespace, signer.PublicKey()) {
-		return dataset.Hash{}, fmt.Errorf("key %s may not sign for %s: %w", signer.Fingerprint(), verifiedNamespace, crypto.ErrWrongNamespace)
+	if err := a.Trust.MaySign(verifiedNamespace, signer.PublicKey(), now); err != nil {
+		return dataset.Hash{}, fmt.Errorf("nobody would believe it: %w", err)
 	}
 	v := Verified{Format: verifiedFormat, Store: a.ID, Service: s.Service, Run: s.Run, Manifest: s.Hash,
 		Verified: archive.At(now), Outcome: r.Content, Tags: slices.Concat([]string{}, tags),

@@ -100,18 +100,23 @@ func (s *session) signingTest() keyTest {
 	for _, list := range roleSigns {
 		for _, what := range list {
 			ns := "sallyport-" + what
-			if !s.archive.Trust.Allows(ns, k.PublicKey()) {
+			if err := s.archive.Trust.MaySign(ns, k.PublicKey(), time.Now()); err != nil {
+				if errors.Is(err, crypto.ErrNotValid) {
+					t.Detail = err.Error()
+				}
 				continue
 			}
 			if _, err := k.Sign(ns, []byte("sallyport keys test\n")); err != nil {
 				t.Detail = err.Error()
 				return t
 			}
-			t.Outcome = verify.Pass
+			t.Outcome, t.Detail = verify.Pass, ""
 			return t
 		}
 	}
-	t.Detail = "allowed_signers believes it for nothing"
+	if t.Detail == "" {
+		t.Detail = "allowed_signers believes it for nothing"
+	}
 	return t
 }
 
