@@ -63,6 +63,32 @@ func TestPagesThatMayNotGoDeeperGoOnFromTheNewestRecord(t *testing.T) {
 	}
 }
 
+// TestPagesOfRecordsWithoutOrderDoNotGoOn: going on from the newest of them would leave
+// older ones out.
+func TestPagesOfRecordsWithoutOrderDoNotGoOn(t *testing.T) {
+	t.Parallel()
+	for name, when := range map[string]func(i int) string{
+		"falling": func(i int) string { return fmt.Sprintf(`"2026-01-%02dT00:00:00Z"`, 31-i/10) },
+		"missing": func(i int) string { return `null` },
+	} {
+		desk := fixtures.NewDesk(0)
+		desk.Before = func(d *fixtures.Desk, n int, w http.ResponseWriter, r *http.Request) bool {
+			var offset int
+			fmt.Sscan(r.URL.Query().Get("offset"), &offset)
+			var out []string
+			for i := offset; i < offset+10; i++ {
+				out = append(out, fmt.Sprintf(`{"id":%d,"updated_at":%s}`, i, when(i)))
+			}
+			fmt.Fprintf(w, `{"data":[%s]}`, strings.Join(out, ","))
+			return true
+		}
+		tr := start(t, "rare.yaml", desk, nil, nil)
+		if r := tr.read(t, "searched"); r.err == nil || !strings.Contains(r.err.Error(), "order of their times") {
+			t.Errorf("%s: %v, %d records", name, r.err, len(r.data))
+		}
+	}
+}
+
 func TestPagesBeginAnewWhereTheServiceForgotThem(t *testing.T) {
 	t.Parallel()
 	conflicts := func(tr *trial, times int64) {

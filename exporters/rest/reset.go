@@ -51,13 +51,14 @@ var errReset = errors.New("pagination is reset")
 func (r *simple) anew(ctx context.Context, v *view, st *stream, p part, emit func(item) error) error {
 	for stuck := false; ; {
 		var newest time.Time
+		ordered := true // by time, the oldest first
 		once := p
 		once.tally = &tally{} // what came before a reset comes again
 		err := r.readPages(ctx, v, st, once, nil, func(it item) error {
 			if r.reset.split && it.gap == nil {
-				if t, ok := st.cursor.at(v, it.out); ok && t.After(newest) {
-					newest = t
-				}
+				t, ok := st.cursor.at(v, it.out)
+				ordered = ordered && ok && !t.Before(newest)
+				newest = t
 			}
 			return emit(it)
 		})
@@ -69,6 +70,9 @@ func (r *simple) anew(ctx context.Context, v *view, st *stream, p part, emit fun
 		}
 		if len(st.key) == 0 {
 			return errors.New("the pages have to begin anew, and without a primary key nobody can tell which records came before")
+		}
+		if r.reset.split && !ordered {
+			return errors.New("the pages have to go on from the newest record, and records do not come in the order of their times")
 		}
 		v.facts.note(fmt.Sprintf("stream %s: pages began anew, as the manifest says", st.name))
 		if r.reset.split && p.stretch != nil && newest.After(p.stretch.a) {

@@ -112,11 +112,11 @@ func (r *simple) readPages(ctx context.Context, v *view, st *stream, p part, mor
 		if n, ok := v.facts.evidence(st.name, a); ok {
 			stated = n
 		}
-		token, more2, err := r.pages.next(s, pg, !v.shortPage)
+		token, goesOn, err := r.pages.next(s, pg, !v.shortPage)
 		if err != nil {
 			return err
 		}
-		if !more2 {
+		if !goesOn {
 			break
 		}
 		if r.reset.limit > 0 && total >= r.reset.limit {
