@@ -83,22 +83,37 @@ func TestAnyOfTheManagedIdentitiesOpensAndNoOtherDoes(t *testing.T) {
 func TestThiefOfTheExportersHostReadsNothing(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
+	h.MonthKeys = true // what the host keeps of them must open nothing either
 	state, c := t.TempDir(), archivetest.NewContent(1, 10)
 	old := h.export(state, c)
-	key, err := os.ReadFile(filepath.Join(state, "host.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	thief, err := crypto.ParseIdentities(key, "host.key")
-	if err != nil {
-		t.Fatal(err)
-	}
 	s, err := h.Archive.Snapshot(t.Context(), service, old)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Unlock(t.Context(), thief); !errors.Is(err, crypto.ErrNoKey) {
-		t.Errorf("unlocked with the host's key: %v", err)
+	keys := 0
+	err = filepath.WalkDir(state, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if bytes.Contains(text, []byte("AGE-SECRET-KEY-")) && d.Name() != "host.key" {
+			t.Errorf("%s holds a private key", path)
+		}
+		thief, err := crypto.ParseIdentities(text, path)
+		if err != nil {
+			return nil // no key
+		}
+		keys++
+		if err := s.Unlock(t.Context(), thief); !errors.Is(err, crypto.ErrNoKey) {
+			t.Errorf("unlocked with %s: %v", path, err)
+		}
+		return nil
+	})
+	if err != nil || keys != 1 {
+		t.Errorf("the host has %d keys, %v; want its own", keys, err)
 	}
 	for _, name := range h.store.Names() { // nothing can be written anew
 		if err := h.store.Create(t.Context(), name, []byte("altered")); !errors.Is(err, fs.ErrExist) {
