@@ -66,7 +66,7 @@ func TestKilledPurgesConverge(t *testing.T) {
 		}
 		h.write("register.db", string(db))
 	}
-	kills, step := 0, 17
+	kills, step := 0, 29
 	if os.Getenv("SALLYPORT_EXHAUSTIVE") != "" {
 		step = 1
 	}
