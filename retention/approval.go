@@ -24,8 +24,8 @@ const (
 
 // An Approval is a signature by a person who may approve.
 type Approval struct {
-	Round  Round
-	Signer crypto.Identity
+	Round  Round           `json:"round"`
+	Signer crypto.Identity `json:"signer"`
 }
 
 // machineNamespaces are those that hosts sign under. Whoever may sign under any of them

@@ -67,8 +67,8 @@ func entry(key []byte, stream, record string) dataset.Hash {
 // A SignedErasure is an erasure that was found in the store, validly signed.
 type SignedErasure struct {
 	Erasure
-	Hash   dataset.Hash
-	Signer crypto.Identity
+	Hash   dataset.Hash    `json:"hash"`
+	Signer crypto.Identity `json:"signer"`
 }
 
 // A Register is the erasures of a service.

@@ -49,12 +49,12 @@ type Filter struct {
 
 // A Restored says what a restore did.
 type Restored struct {
-	Streams []StreamRestored
-	Losses  []dataset.Loss // declared by the target before anything was loaded
-	Gaps    []dataset.Gap  // what it could not load, at most 10,000 of them
-	Missing int64          // gaps of the snapshot itself: what was never exported
-	Steps   []Step
-	Notes   []string // what the target says of the restore, one sentence each
+	Streams []StreamRestored `json:"streams"`
+	Losses  []dataset.Loss   `json:"losses"`  // declared by the target before anything was loaded
+	Gaps    []dataset.Gap    `json:"gaps"`    // what it could not load, at most 10,000 of them
+	Missing int64            `json:"missing"` // gaps of the snapshot itself: what was never exported
+	Steps   []Step           `json:"steps"`
+	Notes   []string         `json:"notes"` // what the target says of the restore, one sentence each
 
 	// Cause is the first reason for which the archive could not give the bytes of a blob:
 	// damage, or a key that is missing. It is nil if all gaps are of the target's making.
@@ -63,16 +63,16 @@ type Restored struct {
 
 // A StreamRestored counts one stream.
 type StreamRestored struct {
-	Name     string
-	Records  int64
-	Gaps     int64
-	Withheld int64 // records that an erasure keeps from coming back
+	Name     string `json:"name"`
+	Records  int64  `json:"records"`
+	Gaps     int64  `json:"gaps"`
+	Withheld int64  `json:"withheld"` // records that an erasure keeps from coming back
 }
 
 // A Step is a part of a restore with its time.
 type Step struct {
-	Name string
-	Took time.Duration
+	Name string        `json:"name"`
+	Took time.Duration `json:"took_ns"`
 }
 
 // maxGaps is how many gaps are kept by name; all are counted and given to OnGap.

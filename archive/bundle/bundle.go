@@ -37,18 +37,18 @@ type Options struct {
 
 // A Report says what a bag holds, and what stayed behind.
 type Report struct {
-	Files     int64 // of the payload
-	Bytes     int64 // of the payload
-	Packs     int64
-	Ancestors int // snapshots that s descends from, whose decisions are in the bag
+	Files     int64 `json:"files"` // of the payload
+	Bytes     int64 `json:"bytes"` // of the payload
+	Packs     int64 `json:"packs"`
+	Ancestors int   `json:"ancestors"` // snapshots that s descends from, whose decisions are in the bag
 
 	// LeftOut names objects that belong to the snapshot's documents and are damaged,
 	// missing, or not validly signed: the snapshot does not depend on them.
-	LeftOut []string
+	LeftOut []string `json:"left_out"`
 
 	// Doubtful names what lies among the holds and is damaged or not validly signed. It is
 	// in the bag as it lies, because it may be a hold: whoever deletes stops at it.
-	Doubtful []string
+	Doubtful []string `json:"doubtful"`
 }
 
 // Write makes a bag of s in dir, which must be empty or absent. The bag is complete, or

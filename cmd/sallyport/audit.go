@@ -194,13 +194,13 @@ func runAuditVerify(ctx context.Context, i *invocation) error {
 			wrong = append(wrong, &archive.IntegrityError{Name: "audit/" + log, Err: errors.New("is gone: something of the archive names a checkpoint of it")})
 		}
 	}
-	var reports []audit.Report
+	reports := []auditReport{}
 	for n, r := range readers {
 		report, err := r.Verify(ctx, pins[names[n]]...)
 		if err != nil {
 			return err
 		}
-		reports = append(reports, report)
+		reports = append(reports, newAuditReport(names[n], &report))
 		i.printf("%s: %s, %s; checkpoint %s:%d:%s\n", names[n], count(int(report.Head.Size), "event"), count(report.Checkpoints, "checkpoint"),
 			names[n], report.Head.Size, report.Head.Root)
 		for _, e := range report.Intents {
@@ -216,6 +216,39 @@ func runAuditVerify(ctx context.Context, i *invocation) error {
 	}
 	i.result = reports
 	return errors.Join(wrong...)
+}
+
+// An auditReport is what --json says of a log.
+type auditReport struct {
+	archive.Checkpoint
+	Checkpoints int             `json:"checkpoints"`
+	Unmatched   []unmatchedLine `json:"unmatched"` // intents without a result
+	Findings    []auditFinding  `json:"findings"`
+}
+
+type unmatchedLine struct {
+	Index    int64          `json:"index"`
+	Activity audit.Activity `json:"activity"`
+	Service  string         `json:"service,omitempty"`
+	Time     time.Time      `json:"time"`
+}
+
+type auditFinding struct {
+	Name    string `json:"name"`
+	Problem string `json:"problem"`
+	Stray   bool   `json:"stray"` // a crash may have left it; it takes nothing from the log
+}
+
+func newAuditReport(log string, r *audit.Report) auditReport {
+	out := auditReport{Checkpoint: r.Head, Checkpoints: r.Checkpoints, Unmatched: []unmatchedLine{}, Findings: []auditFinding{}}
+	out.Log = log
+	for _, e := range r.Intents {
+		out.Unmatched = append(out.Unmatched, unmatchedLine{e.Index, e.Event.Activity, e.Event.Service, e.Event.Time})
+	}
+	for _, f := range r.Findings {
+		out.Findings = append(out.Findings, auditFinding(f))
+	}
+	return out
 }
 
 // checkpoints collects what is known of the logs: from manifests, from certificates, and

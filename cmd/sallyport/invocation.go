@@ -273,8 +273,12 @@ func parseStore(flag string) (config.Location, error) {
 func (i *invocation) openStore(ctx context.Context, l config.Location, create bool) (archive.Store, func() error, error) {
 	switch l.Scheme() {
 	case "":
-		if _, err := os.Stat(string(l)); errors.Is(err, fs.ErrNotExist) && !create {
+		info, err := os.Stat(string(l))
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && !create:
 			return nil, nil, fmt.Errorf("store %s: %w", l, archive.ErrNoStore)
+		case err == nil && !info.IsDir():
+			return nil, nil, usage("a store is a directory, or s3://bucket/prefix?endpoint=URL", "store %s is no directory", l)
 		}
 		st, err := dir.Open(string(l))
 		if err != nil {

@@ -44,7 +44,7 @@ func (s *session) listStreams(snap *archive.Snapshot) {
 		rows = append(rows, []string{e.Stream.Name, form(e.Stream), fmt.Sprint(e.Records), fmt.Sprint(e.Blobs), string(e.Grade), e.Proof})
 	}
 	s.table([]string{"stream", "holds", "records", "objects", "grade", "proof"}, rows)
-	s.result = snap.Descriptor
+	s.result = map[string]any{"descriptor": snap.Descriptor} // a Data Package, in the words of its standard
 }
 
 func (s *session) listGaps(ctx context.Context, snap *archive.Snapshot) error {

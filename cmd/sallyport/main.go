@@ -15,6 +15,8 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -65,12 +67,23 @@ func untilSignal(parent context.Context) context.Context {
 // errors are printed.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int) {
 	u := newUI(stdout, stderr)
+	u.json = wantsJSON(args)
 	defer func() {
 		if v := recover(); v != nil {
 			code = u.finish(ctx, panicError(v))
 		}
 	}()
 	return u.finish(ctx, newApp(u).RunContext(ctx, args))
+}
+
+// wantsJSON reports whether a command line asks for JSON, also one that cannot be read for
+// another reason: then that is said in JSON.
+func wantsJSON(args []string) bool {
+	if i := slices.Index(args, "--"); i >= 0 {
+		args = args[:i]
+	}
+	on, err := strconv.ParseBool(os.Getenv("SALLYPORT_JSON"))
+	return slices.Contains(args, "--json") || slices.Contains(args, "-json") || err == nil && on
 }
 
 // panicError describes a panic without its value, which may hold plaintext or secrets;

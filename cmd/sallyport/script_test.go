@@ -38,6 +38,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":     exits,
+			"json":      jsonCommand,
 			"flip":      flip,
 			"truncate":  truncate,
 			"mode":      mode,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -62,8 +63,11 @@ func (s *session) source(arg string) (source, error) {
 		return source{}, err
 	}
 	class := config.Classification("")
-	if err := class.UnmarshalText([]byte(s.c.String("classification"))); err != nil {
+	switch err := class.UnmarshalText([]byte(s.c.String("classification"))); {
+	case errors.Is(err, config.ErrTooHigh):
 		return source{}, &exitError{code: exitPolicy, err: fmt.Errorf("--classification: %w", err)}
+	case err != nil:
+		return source{}, usage("it is OFFICIAL or OFFICIAL-SENSITIVE", "--classification %q: %w", s.c.String("classification"), err)
 	}
 	name := s.c.String("service")
 	if name == "" {

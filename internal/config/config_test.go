@@ -458,3 +458,18 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestASecondDocumentHidesNoOtherMistake(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), FileName)
+	for _, rest := range []string{"---\nb: 2\n", "---\nb: [\n"} {
+		if err := os.WriteFile(file, []byte("version: 1\nstor: archive\n"+rest), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Load(file, Options{})
+		var e *Error
+		if !errors.As(err, &e) || len(e.Findings) < 3 || !strings.Contains(err.Error(), "stor") {
+			t.Errorf("%q: %v", rest, err)
+		}
+	}
+}

@@ -87,7 +87,8 @@ func (d *decoder) refuse(line int, path, format string, args ...any) {
 	d.found[len(d.found)-1].Policy = true
 }
 
-// document parses text to its one root node, or reports why there is none.
+// document parses text to its one root node, or reports why there is none. What follows
+// that is reported, and does not hide what is wrong with the first.
 func (d *decoder) document(text []byte) *yaml.Node {
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	var doc yaml.Node
@@ -103,10 +104,8 @@ func (d *decoder) document(text []byte) *yaml.Node {
 	switch err := dec.Decode(&second); {
 	case err == nil:
 		d.fail(max(second.Line, 1), "", "a second document begins here; there must be one")
-		return nil
 	case !errors.Is(err, io.EOF):
 		d.syntax(text, err)
-		return nil
 	}
 	return doc.Content[0]
 }
@@ -329,7 +328,7 @@ func (d *decoder) shaped(n *yaml.Node, v reflect.Value, path string, f field) {
 	}
 	switch {
 	case err == nil:
-	case errors.Is(err, errTooHigh):
+	case errors.Is(err, ErrTooHigh):
 		d.refuse(n.Line, path, "%s is %v", n.Value, err)
 		return
 	case s.secret:

@@ -284,8 +284,8 @@ const (
 	OfficialSensitive Classification = "OFFICIAL-SENSITIVE"
 )
 
-// errTooHigh says that a classification is above what Sallyport may be used for.
-var errTooHigh = errors.New("above OFFICIAL's tiers: Sallyport must not be used for it")
+// ErrTooHigh says that a classification is above what Sallyport may be used for.
+var ErrTooHigh = errors.New("above OFFICIAL's tiers: Sallyport must not be used for it")
 
 // UnmarshalText implements [encoding.TextUnmarshaler].
 func (c *Classification) UnmarshalText(b []byte) error {
@@ -296,7 +296,7 @@ func (c *Classification) UnmarshalText(b []byte) error {
 	}
 	switch strings.NewReplacer("-", " ", "_", " ").Replace(strings.ToUpper(string(b))) {
 	case "SECRET", "TOP SECRET":
-		return errTooHigh
+		return ErrTooHigh
 	}
 	return errShape
 }

@@ -20,10 +20,10 @@ type Job struct {
 
 // A Verdict says whether a [Job] is due and whether its objective is missed.
 type Verdict struct {
-	Due     bool
-	Overdue bool      // the objective is missed: too long without a success, or none ever
-	Reason  string    // one clause for people; never empty
-	Next    time.Time // when it will be due; zero if Due or never
+	Due     bool      `json:"due"`
+	Overdue bool      `json:"overdue"`       // the objective is missed: too long without a success, or none ever
+	Reason  string    `json:"reason"`        // one clause for people; never empty
+	Next    time.Time `json:"next,omitzero"` // when it will be due; zero if Due or never
 }
 
 // lead is how long before its objective a job without fixed times becomes due: a

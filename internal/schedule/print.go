@@ -50,8 +50,8 @@ func (t Timer) times() []Cron {
 
 // A File is one printed file.
 type File struct {
-	Name string
-	Text string
+	Name string `json:"name"`
+	Text string `json:"text"`
 }
 
 var unitTemplates = template.Must(template.New("units").Parse(`
