@@ -14,8 +14,11 @@ func lsCommand() command {
 	return command{
 		name: "ls", summary: "list the streams of a snapshot, the records of a stream, or its gaps",
 		args: "SNAPSHOT [STREAM [PREFIX]]", min: 1, max: 3,
-		uses:  []flagGroup{configFlags, storeFlags, identityFlags},
-		flags: []cli.Flag{&cli.BoolFlag{Name: "gaps", Usage: "list what is missing, and why"}},
+		uses: []flagGroup{configFlags, storeFlags, identityFlags},
+		flags: []cli.Flag{
+			&cli.BoolFlag{Name: "gaps", Usage: "list what is missing, and why"},
+			&cli.BoolFlag{Name: "left-out", Usage: "list the records that no row of CSV holds, and why"},
+		},
 		run: func(ctx context.Context, i *invocation) error {
 			s, err := i.openSession(ctx)
 			if err != nil {
@@ -28,6 +31,8 @@ func lsCommand() command {
 				return err
 			case i.c.Bool("gaps"):
 				return s.listGaps(ctx, snap)
+			case i.c.Bool("left-out"):
+				return s.listLeftOut(ctx, snap)
 			case i.arg(1) == "":
 				s.listStreams(snap)
 				return nil
@@ -57,6 +62,38 @@ func (s *session) listGaps(ctx context.Context, snap *archive.Snapshot) error {
 		if s.json {
 			s.gap(snap.Service, &gap)
 		}
+	}
+	return nil
+}
+
+// listLeftOut lists what the CSV of a snapshot lacks: whole streams, and single records
+// of the others. All of it is in the snapshot as JSON Lines.
+func (s *session) listLeftOut(ctx context.Context, snap *archive.Snapshot) error {
+	if !snap.Manifest.HasCSV() {
+		s.note("the snapshot carries no CSV")
+		return nil
+	}
+	line := func(l archive.LeftOutLine) {
+		s.emit(struct {
+			Type string `json:"message_type"`
+			archive.LeftOutLine
+		}{"left_out", l})
+		key := ""
+		if l.Key != "" {
+			key = " " + dataset.Escape(string(l.Key))
+		}
+		s.printf("%s%s: %s\n", dataset.Escape(l.Stream), key, visible(l.Reason))
+	}
+	for _, r := range snap.Descriptor.Resources {
+		if why := r.Sallyport.NoCSV; why != "" {
+			line(archive.LeftOutLine{Stream: r.Title, Reason: why})
+		}
+	}
+	for l, err := range snap.LeftOut(ctx) {
+		if err != nil {
+			return err
+		}
+		line(l)
 	}
 	return nil
 }
