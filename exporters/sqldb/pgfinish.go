@@ -96,7 +96,7 @@ func (t *PostgresTarget) run(ctx context.Context, c *pgx.Conn, lists []pgSteps) 
 	var g errgroup.Group
 	for range min(t.loaders, len(lists)) - 1 {
 		g.Go(func() error {
-			more, err := t.dial(ctx)
+			more, err := t.connect(ctx)
 			if err != nil {
 				return nil // it would have been a help, and is no need
 			}

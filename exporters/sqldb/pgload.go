@@ -59,7 +59,7 @@ func (t *PostgresTarget) Load(ctx context.Context, s dataset.Stream, recs iter.S
 	for range t.loaders - 1 {
 		l.more = append(l.more, func() {
 			// One more is a help, and no need: servers limit their connections.
-			if c, err := t.dial(ctx); err == nil {
+			if c, err := t.connect(ctx); err == nil {
 				start(c)
 			}
 		})

@@ -11,30 +11,53 @@ import (
 	"github.com/dwp/sallyport/exporters"
 )
 
-// TestEveryRowThatTheServerRefusesIsNamed loads rows enough for several connections.
+// TestEveryRowThatTheServerRefusesIsNamed loads rows enough for several connections,
+// also where the server grants fewer.
 func TestEveryRowThatTheServerRefusesIsNamed(t *testing.T) {
 	t.Parallel()
 	const rows, each = 25_000, 3_000
 	from, _ := pgDatabase(t, fmt.Sprintf(`CREATE TABLE t AS SELECT g AS id, '2026-03-01'::date AS day, repeat('x', 250) AS pad FROM generate_series(1, %d) g;
 		ALTER TABLE t ADD PRIMARY KEY (id)`, rows))
-	src := open(t, Postgres, from)
-	all, err := src.Streams(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	for _, limit := range []int{-1, 2} {
+		t.Run(fmt.Sprintf("connection limit %d", limit), func(t *testing.T) {
+			t.Parallel()
+			src := open(t, Postgres, from)
+			all, err := src.Streams(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := all[slices.IndexFunc(all, func(s dataset.Stream) bool { return s.Name == "public.t" })]
+			url, admin := pgDatabase(t, "")
+			pgRun(t, admin, fmt.Sprintf("ALTER ROLE %s CONNECTION LIMIT %d", admin.Config().Database, limit))
+			dst := openTarget(t, Postgres, url)
+			if err := dst.Begin(t.Context(), dataset.NewID(), all); err != nil {
+				t.Fatal(err)
+			}
+			want, got := loadSpoilt(t, src, dst, s, each)
+			if !slices.Equal(got, want) {
+				t.Errorf("refused were %v; want %v", got, want)
+			}
+			var loaded, different int
+			if err := admin.QueryRow(t.Context(), "SELECT count(*), count(DISTINCT id) FROM public.t").Scan(&loaded, &different); err != nil {
+				t.Fatal(err)
+			}
+			if loaded != rows-len(want) || different != loaded {
+				t.Errorf("%d rows were loaded, %d different ones; want %d", loaded, different, rows-len(want))
+			}
+		})
 	}
-	s := all[slices.IndexFunc(all, func(s dataset.Stream) bool { return s.Name == "public.t" })]
-	url, admin := pgDatabase(t, "")
-	dst := openTarget(t, Postgres, url)
-	if err := dst.Begin(t.Context(), dataset.NewID(), all); err != nil {
-		t.Fatal(err)
-	}
-	var want []string
+}
+
+// loadSpoilt restores a stream of which every so many-th record has a date that there is
+// not, and returns the sorted keys of those and of the gaps.
+func loadSpoilt(t *testing.T, src exporters.Exporter, dst exporters.Target, s dataset.Stream, each int) (spoilt, gaps []string) {
+	t.Helper()
 	n := 0
 	recs := func(yield func(dataset.Record, error) bool) {
 		for r, err := range src.Read(t.Context(), exporters.Query{Streams: []dataset.Stream{s}}) {
 			if n++; n%each == 0 {
 				r.Data = bytes.Replace(r.Data, []byte("2026-03-01"), []byte("2026-13-01"), 1)
-				want = append(want, r.Key)
+				spoilt = append(spoilt, r.Key)
 			}
 			if !yield(r, err) {
 				return
@@ -42,11 +65,10 @@ func TestEveryRowThatTheServerRefusesIsNamed(t *testing.T) {
 		}
 	}
 	var mu sync.Mutex
-	var got []string
-	err = dst.Load(t.Context(), s, recs, func(g dataset.Gap) {
+	err := dst.Load(t.Context(), s, recs, func(g dataset.Gap) {
 		mu.Lock()
 		defer mu.Unlock()
-		got = append(got, g.Key)
+		gaps = append(gaps, g.Key)
 	})
 	if err == nil {
 		err = dst.Finish(t.Context())
@@ -54,18 +76,9 @@ func TestEveryRowThatTheServerRefusesIsNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	slices.Sort(got)
-	slices.Sort(want)
-	if !slices.Equal(got, want) {
-		t.Errorf("refused were %v; want %v", got, want)
-	}
-	var loaded, different int
-	if err := admin.QueryRow(t.Context(), "SELECT count(*), count(DISTINCT id) FROM public.t").Scan(&loaded, &different); err != nil {
-		t.Fatal(err)
-	}
-	if loaded != rows-len(want) || different != loaded {
-		t.Errorf("%d rows were loaded, %d different ones; want %d", loaded, different, rows-len(want))
-	}
+	slices.Sort(spoilt)
+	slices.Sort(gaps)
+	return spoilt, gaps
 }
 
 // TestKeysForWhichTheServerChoosesOneNameAreMadeAtOnce restores tables whose keys and

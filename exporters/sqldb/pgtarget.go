@@ -3,21 +3,24 @@ package sqldb
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/dwp/sallyport/dataset"
 	"github.com/dwp/sallyport/exporters"
+	"github.com/dwp/sallyport/internal/retry"
 )
 
 // A PostgresTarget is a PostgreSQL database that can be filled. Its role needs CREATE
 // on the database and nothing more. It is safe for concurrent use.
 type PostgresTarget struct {
-	dial     func(ctx context.Context) (*pgx.Conn, error)
+	connect  func(ctx context.Context) (*pgx.Conn, error)
 	endpoint dataset.Endpoint
 	dialect  dialect
 	loaders  int // connections that fill one table at a time
@@ -36,7 +39,7 @@ func openPostgresTarget(ctx context.Context, c exporters.Config) (*PostgresTarge
 		return nil, err
 	}
 	t := &PostgresTarget{
-		dial:     func(ctx context.Context) (*pgx.Conn, error) { return pgConnect(ctx, cfg, o) },
+		connect:  func(ctx context.Context) (*pgx.Conn, error) { return pgConnect(ctx, cfg, o) },
 		dialect:  postgresDialect.with(o),
 		loaders:  min(o.connections, pgLoaders),
 		endpoint: dataset.Endpoint{URL: endpointURL(kindPostgres, cfg.Host, cfg.Port, cfg.Database)},
@@ -48,6 +51,20 @@ func openPostgresTarget(ctx context.Context, c exporters.Config) (*PostgresTarge
 	defer closeNow(conn)
 	t.state.layout, err = pgReadMarker(ctx, conn)
 	return t, err
+}
+
+// dial opens a session. Where the server limits their number, one that was closed a moment
+// ago still counts: then it is tried again for a while.
+func (t *PostgresTarget) dial(ctx context.Context) (c *pgx.Conn, err error) {
+	tooMany := func(err error) retry.Verdict {
+		var pe *pgconn.PgError
+		return retry.Verdict{Again: errors.As(err, &pe) && pe.Code == "53300"}
+	}
+	err = retry.Do(ctx, retry.Policy{Tries: 20, Total: 10 * time.Second, Min: 50 * time.Millisecond, Max: time.Second}, tooMany, func(ctx context.Context) (err error) {
+		c, err = t.connect(ctx)
+		return err
+	})
+	return c, err
 }
 
 // pgReadMarker returns the layout that the marker holds, or nil if there is no marker.
