@@ -16,7 +16,7 @@ import (
 )
 
 // refusedFields cannot run, whatever they say. Lint names them.
-var refusedFields = []string{"DatetimeBasedCursor.clamping", "DeclarativeStream.file_uploader", "JwtAuthenticator.passphrase"}
+var refusedFields = []string{"DatetimeBasedCursor.clamping", "DeclarativeStream.file_uploader"}
 
 // TestEveryFieldIsInAManifestOfTheFixtures: what the runtime claims, a manifest shows, and
 // what it refuses is refused.
@@ -69,7 +69,6 @@ func TestEveryFieldIsInAManifestOfTheFixtures(t *testing.T) {
 	for field, src := range map[string]string{
 		"clamping":      strings.Replace(minimal, "name: s", "name: s\n    incremental_sync: {type: DatetimeBasedCursor, cursor_field: x, datetime_format: '%Y', start_datetime: '2020', clamping: {target: DAY}}", 1),
 		"file_uploader": strings.Replace(minimal, "name: s", "name: s\n    file_uploader: {type: FileUploader}", 1),
-		"passphrase":    strings.Replace(minimal, `"https://api.example.com"}`, `"https://a.example", authenticator: {type: JwtAuthenticator, algorithm: RS256, secret_key: x, passphrase: y}}`, 1),
 	} {
 		if r, err := Lint([]byte(src)); err != nil || r.Runs || r.Problems[0].Field != field {
 			t.Errorf("%s: %+v, %v", field, r.Problems, err)
@@ -91,7 +90,7 @@ func TestFieldsDoWhatTheySay(t *testing.T) {
 		}
 		return true
 	}
-	tr := start(t, "fields.yaml", desk, nil, map[string]any{"old": "gone"})
+	tr := start(t, "fields.yaml", desk, nil, map[string]any{"old": "gone", "key": encryptedKeys["AES-256, SHA-256"], "passphrase": keyPassphrase})
 	all := truth(desk)
 	for name, want := range map[string]string{ // what the first record has
 		"dated":          `"query":"between=1767225600-1767484800"`,
@@ -101,6 +100,7 @@ func TestFieldsDoWhatTheySay(t *testing.T) {
 		"ungrouped":      `"path":"/echo/a-a-b"`,
 		"csv":            `{"id":"1"`,
 		"signed":         `"query":"jwt=eyJ`,
+		"sealed":         `"query":"jwt=eyJ`,
 		"delegated":      `"method":"GET"`,
 		"made_special":   `"path":"/echo/special"`,
 		"made_standard":  `"path":"/echo"`,

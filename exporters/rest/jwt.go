@@ -22,7 +22,7 @@ import (
 // jwtAuth signs a JSON Web Token (RFC 7519) and uses it for half of its life.
 type jwtAuth struct {
 	fixed
-	key              *expr
+	key, passphrase  *expr
 	encodeKey        bool
 	alg              string
 	lifetime         int64
@@ -38,7 +38,8 @@ type jwtAuth struct {
 }
 
 func (n node) jwt() authenticator {
-	a := &jwtAuth{key: n.expr("secret_key"), encodeKey: n.flag("base64_encode_secret_key", false), alg: n.d.Text("algorithm"), lifetime: 1200, prefix: n.expr("header_prefix")}
+	a := &jwtAuth{key: n.expr("secret_key"), encodeKey: n.flag("base64_encode_secret_key", false), alg: n.d.Text("algorithm"), lifetime: 1200, prefix: n.expr("header_prefix"),
+		passphrase: n.expr("passphrase")}
 	if t, ok := jinja.Int(n.value("token_duration")); ok {
 		a.lifetime = t
 	}
@@ -46,9 +47,6 @@ func (n node) jwt() authenticator {
 		if v := n.value(name); v != nil {
 			*into = n.template(name, v)
 		}
-	}
-	if n.has("passphrase") {
-		n.problem("passphrase", "encrypted private keys are not supported; give the decrypted key as a secret")
 	}
 	if a.alg == "ES256K" {
 		n.problem("algorithm", "ES256K is not supported")
@@ -100,6 +98,17 @@ func (a *jwtAuth) token(v *view, s scope) (string, error) {
 		return "", fmt.Errorf("secret_key: %w", err)
 	}
 	v.secrets.add(key)
+	if a.passphrase != nil {
+		passphrase, err := s.text(a.passphrase)
+		if err != nil {
+			return "", fmt.Errorf("passphrase: %w", err)
+		}
+		if v.secrets.add(passphrase); passphrase != "" {
+			if key, err = decryptedKey(key, passphrase); err != nil {
+				return "", err
+			}
+		}
+	}
 	if a.encodeKey {
 		key = base64.StdEncoding.EncodeToString([]byte(key))
 	}
