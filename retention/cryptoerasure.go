@@ -58,7 +58,7 @@ func (k *Keeper) CryptoErase(ctx context.Context, service string, key dataset.Ha
 		return nil, err
 	}
 	if len(p.Holds) > 0 {
-		return nil, refuse("held", "%d holds are in force", len(p.Holds))
+		return nil, refuse("held", "legal holds in force: %d", len(p.Holds))
 	}
 	if err := k.believed(p.State.Now); err != nil {
 		return nil, err

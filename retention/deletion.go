@@ -205,7 +205,7 @@ func Rebuild(ctx context.Context, s *archive.Snapshot, body *Selection) (verify.
 		}
 	}
 	if len(want) > 0 {
-		return verify.Fail, fmt.Errorf("rebuild: %d items are not in the snapshot", len(want))
+		return verify.Fail, fmt.Errorf("rebuild: not in the snapshot: %d of the items", len(want))
 	}
 	return verify.Pass, nil
 }

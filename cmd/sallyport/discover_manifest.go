@@ -27,17 +27,17 @@ func lintManifest(i *invocation, path string) error {
 	}
 	i.result = report
 	if report.Runs {
-		i.printf("%s runs: %d streams\n", visible(path), len(report.Streams)+len(report.Dynamic))
+		i.printf("%s runs: %s\n", visible(path), count(len(report.Streams)+len(report.Dynamic), "stream"))
 		i.streamsOf(report)
 		return nil
 	}
-	i.printf("%s does not run: %d problems\n", visible(path), len(report.Problems))
+	i.printf("%s does not run: %s\n", visible(path), count(len(report.Problems), "problem"))
 	var rows [][]string
 	for _, p := range report.Problems {
 		rows = append(rows, []string{p.Path, p.Component, p.Field, p.Expression, p.Message})
 	}
 	i.table([]string{"where", "component", "field", "expression", "problem"}, rows)
-	return &exitError{code: exitNo, err: fmt.Errorf("%w: %d problems", errSaid, len(report.Problems))}
+	return &exitError{code: exitNo, err: fmt.Errorf("%w: %s", errSaid, count(len(report.Problems), "problem"))}
 }
 
 func (i *invocation) streamsOf(r rest.Report) {
@@ -126,7 +126,7 @@ func trialOptions(i *invocation, manifest string) (options map[string]any, home 
 const maxShown = 2000
 
 func (i *invocation) sample(s rest.Sample) {
-	i.printf("%s: the first %d records\n", dataset.Escape(s.Stream), len(s.Records))
+	i.printf("%s: the first %s\n", dataset.Escape(s.Stream), count(len(s.Records), "record"))
 	for _, r := range s.Records {
 		text := visible(strings.ToValidUTF8(string(r), "?"))
 		if len(text) > maxShown {

@@ -121,7 +121,7 @@ func (s *session) printRestored(out *transfer.Restored, p *transfer.Progress) er
 	s.table([]string{"stream", "records", "not restored"}, rows)
 	s.printf("restored %s, %s\n", count(int(p.Records.Load()-gaps), "record"), humanize.IBytes(uint64(p.Bytes.Load())))
 	if withheld > 0 {
-		s.printf("withheld %s that were erased at the source\n", count(int(withheld), "record"))
+		s.printf("withheld %s erased at the source\n", count(int(withheld), "record"))
 	}
 	s.result = out
 	switch {

@@ -290,7 +290,7 @@ func (s *session) printRetained(name string, out *retention.Outcome) *retentionR
 			s.note("%s: run %s is open, so nothing was removed", name, run)
 		}
 		if c.Held > 0 {
-			s.printf("%s: %s stay because of a hold\n", name, count(c.Held, "object"))
+			s.printf("%s: %s kept by a hold\n", name, count(c.Held, "object"))
 		}
 	}
 	if r.Superseded > 0 {
