@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ func (t *Target) loadKey(ctx context.Context, same []dataset.Record, gap func(da
 	}
 	if history && same[0].Key != markerKey {
 		if err := t.enableVersions(ctx); err != nil {
-			if !errors.Is(err, s3conn.ErrUnsupported) && !errors.Is(err, s3conn.ErrDenied) {
+			if !cannot(err) {
 				return err
 			}
 			newest := len(same) - 1 // without versions only the newest can be kept
@@ -81,6 +82,17 @@ func (t *Target) loadKey(ctx context.Context, same []dataset.Record, gap func(da
 		}
 	}
 	return nil
+}
+
+// cannot reports whether a target does not do, or may not do, what it was asked for.
+func cannot(err error) bool {
+	return errors.Is(err, s3conn.ErrUnsupported) || errors.Is(err, s3conn.ErrDenied)
+}
+
+// hadVersions reports whether a stream was read from a bucket that keeps versions.
+func hadVersions(s *dataset.Stream) bool {
+	var a attributes
+	return json.Unmarshal(s.Attributes, &a) == nil && a.Versions
 }
 
 // enableVersions turns versioning on, once.

@@ -210,6 +210,13 @@ func (t *Target) Load(ctx context.Context, s dataset.Stream, recs iter.Seq2[data
 			return nil
 		}
 	}
+	if s.Name == objectStream && hadVersions(&s) {
+		// Before anything is stored: what comes earlier would have no version id of its own.
+		// A target that cannot do it is told of for each key that needs it.
+		if err := t.enableVersions(ctx); err != nil && !cannot(err) {
+			return sourceError(err)
+		}
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(t.s.Concurrency)
 	var same []dataset.Record

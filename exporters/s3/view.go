@@ -158,6 +158,13 @@ type temporary struct{ error }
 func (t temporary) Is(target error) bool { return target == exporters.ErrTemporary }
 func (t temporary) Unwrap() error        { return t.error }
 
+// attributes are what a stream says of its bucket.
+type attributes struct {
+	Bucket   string `json:"bucket"`
+	Region   string `json:"region"`
+	Versions bool   `json:"versions"`
+}
+
 // Streams implements [exporters.Exporter].
 func (v *View) Streams(ctx context.Context) ([]dataset.Stream, error) {
 	if v.closed.Load() {
@@ -166,17 +173,13 @@ func (v *View) Streams(ctx context.Context) ([]dataset.Stream, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	attributes, err := json.Marshal(struct {
-		Bucket   string `json:"bucket"`
-		Region   string `json:"region"`
-		Versions bool   `json:"versions"`
-	}{v.conn.Bucket, v.conn.Region, v.withVersions()})
+	about, err := json.Marshal(attributes{v.conn.Bucket, v.conn.Region, v.withVersions()})
 	if err != nil {
 		return nil, err
 	}
 	return []dataset.Stream{
 		configurationStream(),
-		{Name: objectStream, Blobs: true, Volatile: slices.Clone(volatile), Attributes: attributes},
+		{Name: objectStream, Blobs: true, Volatile: slices.Clone(volatile), Attributes: about},
 	}, nil
 }
 
