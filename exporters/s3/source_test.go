@@ -31,6 +31,7 @@ func TestEveryUnreadableObjectIsAGapWithItsReason(t *testing.T) {
 	for _, key := range []string{"broken", "cold", "denied", "fine", "short", "slow", "thawed"} {
 		put(srv, key, "some text")
 	}
+	put(srv, "slow", strings.Repeat("some text ", 100)) // so long that no pause of this process makes it quick
 	srv.Freeze(bucket, "cold", "GLACIER")
 	srv.Freeze(bucket, "thawed", "GLACIER")
 	srv.Update(bucket, "thawed", func(o *s3server.Object) {
