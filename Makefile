@@ -16,7 +16,7 @@ BIN      ?= bin/sallyport
 FUZZTIME ?= 30s
 RACE     ?= ./dataset/... ./crypto/... ./archive/... ./audit/... ./transfer/... ./verify/... ./reconcile/... ./retention/... \
 	./exporters/s3/... ./exporters/dir/... ./exporters/memory/... ./internal/...
-KERNELS  ?= ./bench ./archive ./crypto ./dataset ./internal/durable ./internal/spool ./exporters/s3 ./exporters/dir ./exporters/rest ./exporters/singer ./reconcile ./verify ./audit
+KERNELS  ?= ./bench ./archive ./crypto ./dataset ./transfer ./internal/durable ./internal/spool ./exporters/s3 ./exporters/dir ./exporters/rest ./exporters/singer ./reconcile ./verify ./audit
 
 .PHONY: all build test deps check race test-saas demo bench fuzz crash docs fixtures expressions install clean
 
