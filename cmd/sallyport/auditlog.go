@@ -104,9 +104,17 @@ type logged struct {
 	checkpoint func() *archive.Checkpoint
 }
 
-// logBegin records that an act begins. The event is durable on this host when logBegin
-// returns, and is published while the act goes on; the caller calls end.
+// logBegin records that an act begins, and waits until that is published, or queued. The
+// caller calls end.
 func (s *session) logBegin(ctx context.Context, activity audit.Activity, service string, run archive.RunID) *logged {
+	l := s.logStart(ctx, activity, service, run)
+	l.checkpoint()
+	return l
+}
+
+// logStart is logBegin for an act that goes on while its beginning, which is durable on
+// this host, is published.
+func (s *session) logStart(ctx context.Context, activity audit.Activity, service string, run archive.RunID) *logged {
 	l := &logged{s: s, intent: audit.NewEvent(activity, audit.Intent, time.Now())}
 	l.intent.Service, l.intent.Run = service, run
 	l.checkpoint = s.publish(ctx, l.intent)

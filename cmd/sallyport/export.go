@@ -167,7 +167,7 @@ func (s *session) exportLocked(ctx context.Context, src source, started time.Tim
 	if err := s.avoid(ctx, &job.Options); err != nil {
 		return nil, err
 	}
-	act := s.logBegin(ctx, audit.Export, src.name, "")
+	act := s.logStart(ctx, audit.Export, src.name, "")
 	job.Log = act.checkpoint
 	stop := s.watch("export "+src.name, "record", job.Progress)
 	d, err := transfer.Export(ctx, job)
