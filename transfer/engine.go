@@ -206,11 +206,6 @@ func (k *sink) entry(ctx context.Context, r dataset.Record, fetchers *errgroup.G
 			return nil
 		}
 	}
-	if bytes.Contains(data, []byte(`"metadata_as_of"`)) { // which nearly all have not
-		if _, ok := dataset.Lookup(data, "metadata_as_of"); ok {
-			k.unchecked.Add(1)
-		}
-	}
 	f := &fetch{entry: archive.Entry{Key: r.Key, Ordinal: r.Ordinal, Data: data}, done: make(chan struct{})}
 	switch stored, ok := archivedBlob(r.Blob); {
 	case r.Blob == nil:
@@ -219,6 +214,9 @@ func (k *sink) entry(ctx context.Context, r dataset.Record, fetchers *errgroup.G
 		f.entry.HasBlob, f.entry.Size, f.entry.SHA256, f.entry.Archived = true, r.Blob.Size, r.Blob.SHA256, stored
 		k.Progress.Blobs.Add(1)
 		k.Progress.Reused.Add(r.Blob.Size)
+		if _, was := dataset.Lookup(data, "metadata_as_of"); was {
+			k.unchecked.Add(1) // that was when the blob was read, and not now
+		}
 		close(f.done)
 	default:
 		fetchers.Go(func() error {

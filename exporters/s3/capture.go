@@ -254,7 +254,7 @@ func (v *View) describe(ctx context.Context, e s3conn.Entry, ordinal int, h http
 		}
 	}
 	if v.s.WithBytes {
-		l.ReadAt = time.Now().UTC().Format(time.RFC3339)
+		l.MetadataAsOf = time.Now().UTC().Format(time.RFC3339)
 	}
 	c.data, err = l.encode(e)
 	return c, err

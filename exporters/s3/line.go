@@ -49,15 +49,14 @@ type line struct {
 	OtherHeaders    map[string]string `json:"other_headers,omitempty"` // what else came with the GET
 
 	NotCaptured  []string `json:"not_captured,omitempty"`   // properties that could not be read; each is a gap too
-	ReadAt       string   `json:"read_at,omitempty"`        // metadata: with-bytes only: when all of this was read
-	MetadataAsOf string   `json:"metadata_as_of,omitempty"` // what follows storage_class was not read again; since when
+	MetadataAsOf string   `json:"metadata_as_of,omitempty"` // metadata: with-bytes only: when all that follows storage_class was read
 }
 
 // volatile names what a faithful copy need not repeat: the copy has ids, times and
 // owners of its own, its ETag tells how it was uploaded, its checksums are those its
 // server likes, and the bytes themselves are compared.
 var volatile = []string{"version_id", "etag", "last_modified", "owner", "restore", "replication", "checksums",
-	"expiration", "other_headers", "read_at", "metadata_as_of"}
+	"expiration", "other_headers", "metadata_as_of"}
 
 // A grant is one entry of an ACL. Grantee is "owner" where it is the object's own.
 type grant struct {

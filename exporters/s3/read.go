@@ -213,17 +213,14 @@ func (v *View) unchanged(e s3conn.Entry, known []dataset.Record) *dataset.Record
 	return nil
 }
 
-// asOf returns the prior line of an unchanged object with what is listed now, and a
-// mark that the rest was not read again.
+// asOf returns the prior line of an unchanged object with what is listed now. It says
+// since when the rest was not read again; where nothing changed it is the prior line, so
+// that parts of the index stay what they are.
 func asOf(was []byte, e s3conn.Entry) []byte {
 	rest := was[bytes.Index(was, notListed) : len(was)-1]
-	since := []byte("unknown")
-	for _, mark := range []string{`,"read_at":"`, `,"metadata_as_of":"`} { // one of them, at the end
-		if i := bytes.Index(rest, []byte(mark)); i >= 0 {
-			since = bytes.TrimSuffix(rest[i+len(mark):], []byte{'"'})
-			rest = rest[:i]
-		}
+	dst := append(listed(identity(make([]byte, 0, len(was)+64), e), e), rest...)
+	if !bytes.Contains(rest, []byte(`,"metadata_as_of":"`)) { // it was written when all metadata was read each time
+		dst = dataset.AppendText(append(dst, ','), "metadata_as_of", "unknown")
 	}
-	dst := listed(identity(make([]byte, 0, len(was)+64), e), e)
-	return append(dataset.AppendText(append(append(dst, rest...), ','), "metadata_as_of", string(since)), '}')
+	return append(dst, '}')
 }
