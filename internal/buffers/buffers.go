@@ -47,8 +47,11 @@ func (p *Pool) take(size int) []byte {
 	defer p.mu.Unlock()
 	p.lent += size
 	if l := p.free[size]; len(l) > 0 {
-		p.free[size], p.kept = l[:len(l)-1], p.kept-size
-		return l[len(l)-1]
+		last := len(l) - 1
+		b := l[last]
+		l[last] = nil // or it would stay after it was given back and forgotten
+		p.free[size], p.kept = l[:last], p.kept-size
+		return b
 	}
 	for other, l := range p.free {
 		for len(l) > 0 && p.lent+p.kept > p.most {
